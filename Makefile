@@ -1,0 +1,51 @@
+# Every target sets itself up first: a fresh clone needs only Python 3.11+, make and a package index.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up down test lint types check lock bench clean
+
+help: ## show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.complete ## create .venv from the locked, hashed requirements
+
+$(VENV)/.complete: requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: setup ## run the main job: one agent session, killed and resumed, to its end
+	$(BIN)/holdfast demo
+
+up: setup ## run the whole stack in this terminal
+	$(BIN)/holdfast up
+
+down: setup ## stop the stack
+	$(BIN)/holdfast down
+
+test: setup ## run all tests
+	$(BIN)/python -m pytest
+
+lint: setup ## ruff and the import arrows
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+
+types: setup ## mypy, strict
+	$(BIN)/mypy holdfast sagas/holdfast_sagas ledger/holdfast_ledger workflows/holdfast_workflows \
+	    activities/holdfast_activities workers/holdfast_workers cli/holdfast_cli examples/travel
+
+check: lint types ## all static checks
+
+lock: setup ## compile requirements.lock again
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --no-emit-find-links --no-annotate --no-header --extra local --extra dev pyproject.toml --output-file requirements.lock
+
+bench: setup ## measure turn overhead against the bare Temporal loop
+	$(BIN)/python -m benchmarks.turns
+
+clean: ## remove what the build made
+	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache
