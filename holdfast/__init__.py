@@ -2,3 +2,39 @@
 
 Nothing here does I/O or reads a clock, so workflow code may call all of it.
 """
+
+from holdfast.errors import DeclarationError, HoldfastError, ToolError, ToolRefused, ToolUnavailable
+from holdfast.states import CallStatus, EffectState, RecoveryClass, SessionStatus, Tier
+from holdfast.tools import (
+    Idempotent,
+    Never,
+    Operator,
+    Probe,
+    Retry,
+    Tool,
+    ToolContext,
+    Transactional,
+    tool,
+)
+
+__all__ = [
+    "CallStatus",
+    "DeclarationError",
+    "EffectState",
+    "HoldfastError",
+    "Idempotent",
+    "Never",
+    "Operator",
+    "Probe",
+    "RecoveryClass",
+    "Retry",
+    "SessionStatus",
+    "Tier",
+    "Tool",
+    "ToolContext",
+    "ToolError",
+    "ToolRefused",
+    "ToolUnavailable",
+    "Transactional",
+    "tool",
+]

@@ -1,0 +1,81 @@
+"""Limits of a session and what it has spent; pure arithmetic on recorded numbers.
+
+Spend comes only from recorded activity results, so replay and retry never count a turn twice.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Literal
+
+from pydantic import Field
+
+from holdfast.wire import Strict, Wire
+
+
+class Limits(Strict):
+    """Where a session stops by itself. `None` means no limit."""
+
+    turns: int | None = Field(default=25, ge=1)
+    calls: int | None = Field(default=200, ge=0)
+    tokens: int | None = Field(default=None, ge=1)
+    usd: Decimal | None = Field(default=None, gt=0)
+    wall_time: timedelta | None = None
+    parallel_calls: int = Field(default=8, ge=1, le=50)
+    idle_timeout: timedelta = timedelta(days=7)
+    at_end: Literal["wrap_up", "stop"] = "wrap_up"
+    """`wrap_up`: one last turn without tools, so that the user hears where things stand."""
+
+
+class Usage(Wire):
+    """Tokens of one model turn as the API counted them."""
+
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.input + self.output + self.cache_read + self.cache_write
+
+
+class Spend(Wire):
+    """What a session has used so far. `usd` is None once any turn's price is unknown."""
+
+    turns: int = 0
+    calls: int = 0
+    tokens: int = 0
+    usd: Decimal | None = Decimal(0)
+
+    def with_turn(self, usage: Usage, usd: Decimal | None) -> Spend:
+        known = None if self.usd is None or usd is None else self.usd + usd
+        return self.model_copy(
+            update={"turns": self.turns + 1, "tokens": self.tokens + usage.total, "usd": known}
+        )
+
+    def with_calls(self, number: int, usd: Decimal | None = Decimal(0)) -> Spend:
+        known = None if self.usd is None or usd is None else self.usd + usd
+        return self.model_copy(update={"calls": self.calls + number, "usd": known})
+
+
+def exhausted(limits: Limits, spend: Spend, elapsed: timedelta) -> str | None:
+    """Say which limit is reached, in words for the model and the user, or None.
+
+    A dollar limit with an unknown price counts as reached: no money figure is invented.
+    """
+    if limits.turns is not None and spend.turns >= limits.turns:
+        return f"the limit of {limits.turns} turns is reached"
+    if limits.calls is not None and spend.calls > limits.calls:
+        return f"the limit of {limits.calls} tool calls is reached"
+    if limits.tokens is not None and spend.tokens >= limits.tokens:
+        return f"the limit of {limits.tokens} tokens is reached"
+    if limits.usd is not None:
+        if spend.usd is None:
+            return f"a limit of ${limits.usd} is set, but this model's price is unknown"
+        if spend.usd >= limits.usd:
+            return f"the limit of ${limits.usd} is reached"
+    if limits.wall_time is not None and elapsed >= limits.wall_time:
+        return f"the limit of {limits.wall_time} is reached"
+    return None

@@ -1,0 +1,107 @@
+"""What a session may use, resolved once and stored by digest: agent, tools and policy.
+
+The workflow keeps only `ToolPlan`s, the few facts it decides with; activities load the whole by digest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Literal
+
+from pydantic import Field
+
+from holdfast.budget import Limits
+from holdfast.policy import POLICY_VERSION, Policy
+from holdfast.states import RecoveryClass, Tier
+from holdfast.wire import Strict, Wire
+
+DEFAULT_MODEL = "claude-sonnet-5"
+
+
+class ToolChoice(Strict):
+    """`auto`, `any`, `none`, or one named tool."""
+
+    type: Literal["auto", "any", "none", "tool"] = "auto"
+    name: str | None = None
+
+
+class AgentSpec(Strict):
+    """`[agents.NAME]` of holdfast.toml."""
+
+    name: str = "default"
+    model: str = DEFAULT_MODEL
+    system: str = "You are a careful assistant. Use tools when they help, and say what you did."
+    max_tokens: int = Field(default=4096, ge=1)
+    temperature: float | None = None
+    thinking_budget: int | None = Field(default=None, ge=1024)
+    tool_choice: ToolChoice = ToolChoice()
+    tools: tuple[str, ...] = ()
+    """Built-in names, `[tools.NAME]` names, or `module:attribute` of a declared `@tool`."""
+    server_tools: tuple[Mapping[str, Any], ...] = ()
+    """The API's own server tools, passed through as they are (`type`, `name`, ...)."""
+    betas: tuple[str, ...] = ()
+    cache: bool = True
+    """Set prompt-cache breakpoints."""
+    on_refusal: Literal["stop", "fail"] = "stop"
+    on_max_tokens: Literal["continue", "stop"] = "continue"
+    limits: Limits = Limits()
+    policy: Policy = Policy()
+
+
+class ToolCard(Wire):
+    """One tool as the catalogue keeps it: everything but the code."""
+
+    name: str
+    version: str
+    source: str = ""
+    """Where the worker finds the code: `builtin:NAME` or `module:attribute`."""
+    description: str
+    input_schema: Mapping[str, Any]
+    tier: Tier
+    recovery: RecoveryClass
+    key_ttl: timedelta | None = None
+    timeout: timedelta
+    attempts: int
+    result_cap: int
+    required: bool = True
+    fallback: str | None = None
+    undo: str | None = None
+    never_undone: str | None = None
+    owner: str | None = None
+    runbook: str | None = None
+    service: str | None = None
+    cost_usd: float | None = None
+
+    @property
+    def plan(self) -> ToolPlan:
+        return ToolPlan(
+            name=self.name,
+            tier=self.tier,
+            recovery=self.recovery,
+            timeout=self.timeout,
+            attempts=self.attempts,
+            undo=self.undo,
+        )
+
+
+class ToolPlan(Wire):
+    """What the workflow knows of a tool."""
+
+    name: str
+    tier: Tier
+    recovery: RecoveryClass
+    timeout: timedelta
+    attempts: int
+    undo: str | None = None
+
+
+class Catalogue(Wire):
+    """Everything a session was opened with. Immutable; its digest is its name."""
+
+    agent: AgentSpec
+    tools: tuple[ToolCard, ...] = ()
+    policy_version: int = POLICY_VERSION
+
+    def card(self, name: str) -> ToolCard | None:
+        return next((card for card in self.tools if card.name == name), None)

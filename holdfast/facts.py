@@ -1,0 +1,62 @@
+"""Facts: what the ledger is told. Each has a key of its own, so that telling it twice is one entry.
+
+Facts born in the workflow (asks, decisions, refusals, status) ride as an outbox on every activity until one
+that carried them succeeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import Field
+
+from holdfast.states import Tier
+from holdfast.wire import Wire
+
+
+class Kind(StrEnum):
+    """What an entry of the ledger says. Append only: never rename or reuse a word."""
+
+    SESSION_OPENED = "session_opened"
+    SESSION_STATUS = "session_status"
+    SESSION_CLOSED = "session_closed"
+    MESSAGE_RECEIVED = "message_received"
+    MODEL_INTENT = "model_intent"
+    MODEL_TURN = "model_turn"
+    CALL_DECIDED = "call_decided"  # by policy: allow, deny, ask
+    APPROVAL_ASKED = "approval_asked"
+    APPROVAL_DECIDED = "approval_decided"  # by a person or by expiry
+    APPROVAL_CONSUMED = "approval_consumed"
+    EFFECT_INTENT = "effect_intent"
+    EFFECT_OUTCOME = "effect_outcome"
+    EFFECT_RESOLVED = "effect_resolved"  # by a person or a probe
+    SAGA_OPENED = "saga_opened"
+    SAGA_CLOSED = "saga_closed"
+    COMMAND_RECEIVED = "command_received"  # interrupt, abort, close
+    SIGNAL_REFUSED = "signal_refused"
+    LIMIT_REACHED = "limit_reached"
+
+
+class Fact(Wire):
+    """One thing that happened.
+
+    `key` is unique within the session; the same key with another body is a conflict. The named fields stand in
+    clear columns that people filter by; `body` is stored as canonical JSON bytes.
+    """
+
+    key: str
+    kind: Kind
+    at: datetime
+    turn: int | None = None
+    call: str | None = None
+    """`TURN.INDEX`, e.g. `3.1`."""
+    effect_id: str | None = None
+    saga_id: str | None = None
+    tool: str | None = None
+    tier: Tier | None = None
+    outcome: str | None = None
+    actor: str | None = None
+    body: Mapping[str, Any] = Field(default_factory=dict)

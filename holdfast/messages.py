@@ -1,0 +1,107 @@
+"""What clients send to a session and what it carries: inputs of the workflow, its updates and signals.
+
+Bodies do not travel here: clients store a message first and send its digest. Inline `text` is accepted for raw
+Temporal starts and signals, up to `MAX_INLINE_BYTES`, and then lives in Temporal until retention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from holdfast.budget import Limits
+from holdfast.wire import Wire
+
+MAX_INLINE_BYTES = 16 * 1024
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+
+SESSION_WORKFLOW = "AgentSession"
+UNAUTHENTICATED = "unauthenticated"
+
+
+class Principal(Wire):
+    """For whom a session acts."""
+
+    requested_by: str = UNAUTHENTICATED
+    on_behalf_of: str | None = None
+    roles: tuple[str, ...] = ()
+    tenant: str | None = None
+    labels: Mapping[str, str] = Field(default_factory=dict)
+
+
+class Send(Wire):
+    """A message for the session. One queued message is one request; a steering one joins the open request."""
+
+    id: str
+    digest: str | None = None
+    text: str | None = None
+    by: str = UNAUTHENTICATED
+    steer: bool = False
+
+
+class Decide(Wire):
+    """A person's decision on one call, bound to its exact arguments by `digest`."""
+
+    id: str
+    call: str
+    digest: str
+    approve: bool
+    by: str = UNAUTHENTICATED
+    authenticated: bool = False
+    reason: str = ""
+
+
+class Command(Wire):
+    """`interrupt` stops this turn, `abort` this request, `close` the session, keeping what was done."""
+
+    id: str
+    by: str = UNAUTHENTICATED
+    reason: str = ""
+
+
+class Resolve(Wire):
+    """What a person found out about a call whose outcome was unknown. Postgres already holds it."""
+
+    id: str
+    call: str
+    happened: bool
+    by: str = UNAUTHENTICATED
+    reason: str = ""
+
+
+class Receipt(Wire):
+    """The answer to an update: the command was taken, and as what."""
+
+    id: str
+    accepted: Literal["now", "queued", "kept"] = "now"
+    detail: str = ""
+
+
+class SessionInput(Wire):
+    """Input of `AgentSession`. `{"agent": ..., "message": ...}` is enough."""
+
+    agent: str = "default"
+    message: str | None = None
+    """Inline first message."""
+    send: Send | None = None
+    """First message by digest, as the client sends it."""
+    principal: Principal = Principal()
+    limits: Limits | None = None
+    """Overrides of the agent's limits for this session."""
+    close_when_idle: bool = False
+    """`run`: one request, then the session completes."""
+    trace: Mapping[str, str] = Field(default_factory=dict)
+    """W3C trace context of the starter."""
+
+
+class SessionResult(Wire):
+    """What an ended session returns."""
+
+    status: str
+    turns: int
+    calls: int
+    reason: str = ""
+    answer_digest: str | None = None
+    """Digest of the last assistant message."""

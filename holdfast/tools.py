@@ -1,0 +1,322 @@
+"""Declaring a tool: one typed function, its risk, and what may be done when an attempt is lost.
+
+The schema comes from the types, the description from the docstring. A declaration that could do harm later
+(a write that ignores its idempotency key, a reversible tool without its undo) is refused here, at import.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints, overload
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, create_model
+
+from holdfast.errors import DeclarationError
+from holdfast.states import RecoveryClass, Tier
+
+if TYPE_CHECKING:
+    import httpx2
+
+NAME = re.compile(r"^[a-zA-Z0-9_-]{1,64}$")  # what the Messages API accepts
+MAX_FACTS_BYTES = 512
+DEFAULT_TIMEOUT = timedelta(seconds=30)
+DEFAULT_ATTEMPTS = 5
+DEFAULT_RESULT_CAP = 20_000
+
+Fn = TypeVar("Fn", bound=Callable[..., Any])
+_duration: TypeAdapter[timedelta] = TypeAdapter(timedelta)
+_SHORT = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h|d)$")
+_UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def duration(value: timedelta | str | int | float) -> timedelta:
+    """Read `"90s"`, `"15m"`, `"24h"`, ISO 8601 or a number of seconds.
+
+    Raises:
+        DeclarationError: when it is none of these.
+    """
+    if isinstance(value, str) and (short := _SHORT.match(value.strip())):
+        return timedelta(**{_UNITS[short[2]]: float(short[1])})
+    try:
+        return _duration.validate_python(value)
+    except ValueError as error:
+        raise DeclarationError(f'`{value}` is no duration; write "30s", "15m", "24h" or seconds') from error
+
+
+@dataclass(frozen=True)
+class Retry:
+    """Pure or read: send again."""
+
+    kind = RecoveryClass.RETRY
+
+
+@dataclass(frozen=True)
+class Idempotent:
+    """The service dedupes on `ToolContext.idempotency_key` for `key_ttl`: send again with the same key."""
+
+    key_ttl: timedelta | str = timedelta(hours=24)
+    kind = RecoveryClass.IDEMPOTENT
+
+    @property
+    def ttl(self) -> timedelta:
+        return duration(self.key_ttl)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Ask the service whether it happened: `probe(ctx, **args)`."""
+
+    probe: Callable[..., Any]
+    kind = RecoveryClass.PROBE
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Only a person can tell: the outcome is unknown until one does. The default for writes."""
+
+    kind = RecoveryClass.OPERATOR
+
+
+@dataclass(frozen=True)
+class Transactional:
+    """Touches only Holdfast's own Postgres, through `ToolContext.transaction`: exactly once."""
+
+    kind = RecoveryClass.TRANSACTIONAL
+
+
+Recovery = Retry | Idempotent | Probe | Operator | Transactional
+
+
+@dataclass(frozen=True)
+class Never:
+    """There is no undo, and why; the tool asks a person first."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolContext:
+    """What a tool may know of the call it serves; a parameter of this type is hidden from the schema."""
+
+    idempotency_key: str
+    session_id: str
+    requested_by: str
+    on_behalf_of: str | None = None
+    tenant: str | None = None
+    roles: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    deadline: datetime
+    dry_run: bool = False
+    http: httpx2.AsyncClient
+    """Sends the idempotency key and the trace context, and never retries by itself."""
+    transaction: Any = None
+    """An asyncpg connection inside the recording transaction, for class `Transactional` only."""
+    read_secret: Callable[[str], str] = field(repr=False)
+    beat: Callable[[], None] = field(repr=False)
+    resources: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What the worker lends to built-in tools by name (workspace, settings)."""
+
+    def secret(self, name: str) -> str:
+        """A secret of the worker by name; it never enters history, logs or the ledger.
+
+        Raises:
+            ToolRefused: when the worker has no secret of this name.
+        """
+        return self.read_secret(name)
+
+    def heartbeat(self) -> None:
+        """Renew the lease early, from a long loop of a sync tool."""
+        self.beat()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tool:
+    """One declared tool. Still callable as the function it wraps."""
+
+    name: str
+    version: str
+    fn: Callable[..., Any]
+    description: str
+    tier: Tier
+    recovery: Recovery
+    timeout: timedelta
+    attempts: int
+    result_cap: int
+    undo: Tool | str | Never | None = None
+    undo_args: Callable[[dict[str, Any], Any], dict[str, Any]] | None = None
+    facts: Callable[..., Mapping[str, Any]] | None = None
+    semantic_key: Callable[..., str] | None = None
+    required: bool = True
+    fallback: str | None = None
+    owner: str | None = None
+    runbook: str | None = None
+    service: str | None = None
+    cost_usd: float | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.fn(*args, **kwargs)
+
+    @cached_property
+    def context_parameter(self) -> str | None:
+        """Name of the parameter that takes the `ToolContext`, if any."""
+        hints = _hints(self.fn)
+        return next((name for name, hint in hints.items() if hint is ToolContext and name != "return"), None)
+
+    @cached_property
+    def arguments(self) -> type[BaseModel]:
+        """Pydantic model of the arguments, unknown ones forbidden."""
+        return _arguments_model(self.name, self.fn, self.context_parameter)
+
+    @cached_property
+    def result(self) -> TypeAdapter[Any]:
+        return TypeAdapter(_hints(self.fn).get("return", Any))
+
+    @cached_property
+    def input_schema(self) -> dict[str, Any]:
+        schema = self.arguments.model_json_schema()
+        schema.pop("title", None)
+        for prop in schema.get("properties", {}).values():
+            prop.pop("title", None)
+        return schema
+
+    @property
+    def is_async(self) -> bool:
+        return inspect.iscoroutinefunction(self.fn)
+
+    @property
+    def undo_name(self) -> str | None:
+        """Name of the compensating tool, if it can be undone."""
+        if isinstance(self.undo, Tool):
+            return self.undo.name
+        return self.undo if isinstance(self.undo, str) else None
+
+
+def _hints(fn: Callable[..., Any]) -> dict[str, Any]:
+    return get_type_hints(fn, include_extras=True)
+
+
+def _arguments_model(name: str, fn: Callable[..., Any], context: str | None) -> type[BaseModel]:
+    hints = _hints(fn)
+    fields: dict[str, Any] = {}
+    for parameter in inspect.signature(fn).parameters.values():
+        if parameter.name == context:
+            continue
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            raise DeclarationError(
+                f"tool `{name}`: parameter `{parameter}` has no place in a schema; give it a name"
+            )
+        if parameter.name not in hints:
+            raise DeclarationError(f"tool `{name}`: parameter `{parameter.name}` has no type; annotate it")
+        default = ... if parameter.default is parameter.empty else parameter.default
+        fields[parameter.name] = (hints[parameter.name], default)
+    return create_model(f"{name}_arguments", __config__=ConfigDict(extra="forbid", frozen=True), **fields)
+
+
+@overload
+def tool(fn: Callable[..., Any], /) -> Tool: ...
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    version: str = "1",
+    tier: Tier | str = Tier.READ,
+    recovery: Recovery | None = None,
+    timeout: timedelta | str = DEFAULT_TIMEOUT,
+    attempts: int = DEFAULT_ATTEMPTS,
+    result_cap: int = DEFAULT_RESULT_CAP,
+    undo: Tool | str | Never | None = None,
+    undo_args: Callable[[dict[str, Any], Any], dict[str, Any]] | None = None,
+    facts: Callable[..., Mapping[str, Any]] | None = None,
+    semantic_key: Callable[..., str] | None = None,
+    required: bool = True,
+    fallback: str | None = None,
+    owner: str | None = None,
+    runbook: str | None = None,
+    service: str | None = None,
+    cost_usd: float | None = None,
+    description: str | None = None,
+) -> Callable[[Callable[..., Any]], Tool]: ...
+def tool(
+    fn: Callable[..., Any] | None = None, /, **options: Any
+) -> Tool | Callable[[Callable[..., Any]], Tool]:
+    """Declare a tool: `@tool` for a plain read, `@tool(tier=..., recovery=...)` for the rest.
+
+    Raises:
+        DeclarationError: when the declaration could strand or repeat an effect, with what to change.
+    """
+    if fn is not None:
+        return _declare(fn, **options)
+    return lambda decorated: _declare(decorated, **options)
+
+
+def _declare(
+    fn: Callable[..., Any],
+    *,
+    name: str | None = None,
+    version: str = "1",
+    tier: Tier | str = Tier.READ,
+    recovery: Recovery | None = None,
+    timeout: timedelta | str = DEFAULT_TIMEOUT,
+    description: str | None = None,
+    **rest: Any,
+) -> Tool:
+    name = name or fn.__name__
+    try:
+        tier = Tier(tier)
+    except ValueError as error:
+        raise DeclarationError(f"tool `{name}`: tier `{tier}` is none of {', '.join(Tier)}") from error
+    rest.setdefault("attempts", DEFAULT_ATTEMPTS)
+    rest.setdefault("result_cap", DEFAULT_RESULT_CAP)
+    declared = Tool(
+        name=name,
+        version=version,
+        fn=fn,
+        description=description or inspect.getdoc(fn) or "",
+        tier=tier,
+        recovery=recovery or (Retry() if tier is Tier.READ else Operator()),
+        timeout=duration(timeout),
+        **rest,
+    )
+    _check(declared)
+    return declared
+
+
+def _check(declared: Tool) -> None:
+    def refuse(reason: str) -> None:
+        raise DeclarationError(f"tool `{declared.name}`: {reason}")
+
+    if not NAME.match(declared.name):
+        refuse("a name is 1 to 64 letters, digits, `_` or `-`")
+    if not declared.description.strip():
+        refuse(
+            "it has no docstring; say to the model when to use it, when not, and the format of each argument"
+        )
+    if declared.attempts < 1:
+        refuse("attempts must be at least 1")
+    if declared.timeout <= timedelta(0):
+        refuse("timeout must be above zero")
+    _ = declared.input_schema  # an argument without a JSON schema is found here, not in a session
+    writes = declared.tier is not Tier.READ
+    if writes and isinstance(declared.recovery, Retry):
+        refuse(
+            "class Retry is for reads; a write is Idempotent, Probe, Operator or Transactional "
+            "(the design calls repeating it anyway `at_least_once`)"
+        )
+    needs_context = isinstance(declared.recovery, Idempotent | Transactional)
+    if writes and needs_context and declared.context_parameter is None:
+        refuse(
+            "its class needs a `ToolContext` parameter: send `ctx.idempotency_key` to the service, "
+            "or write through `ctx.transaction`"
+        )
+    if declared.tier is Tier.REVERSIBLE and declared.undo_name is None:
+        refuse(
+            "it is `reversible` but names no undo; give `undo=`, or declare it `irreversible` "
+            "with `undo=Never(reason)`"
+        )
+    if isinstance(declared.undo, Never) and declared.tier is Tier.READ:
+        refuse("a read has nothing to undo")
