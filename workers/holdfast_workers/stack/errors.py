@@ -1,0 +1,17 @@
+"""What can go wrong with the embedded stack, each saying what to do next."""
+
+from __future__ import annotations
+
+
+class StackError(Exception):
+    """The embedded stack cannot do what was asked; the message is written for the person at the terminal."""
+
+
+class StartFailed(StackError):
+    """A process of the stack ended, or did not become ready in time. Carries the end of its log."""
+
+    def __init__(self, name: str, reason: str, log_tail: str) -> None:
+        self.name = name
+        self.log_tail = log_tail
+        said = f"\nIts log ends:\n{log_tail}" if log_tail else "\nIts log is empty."
+        super().__init__(f"`{name}` {reason}.{said}")
