@@ -29,7 +29,6 @@ class Kind(StrEnum):
     CALL_DECIDED = "call_decided"  # by policy: allow, deny, ask
     APPROVAL_ASKED = "approval_asked"
     APPROVAL_DECIDED = "approval_decided"  # by a person or by expiry
-    APPROVAL_CONSUMED = "approval_consumed"
     EFFECT_INTENT = "effect_intent"
     EFFECT_OUTCOME = "effect_outcome"
     EFFECT_RESOLVED = "effect_resolved"  # by a person or a probe
