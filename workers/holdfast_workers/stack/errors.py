@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class StackError(Exception):
     """The embedded stack cannot do what was asked; the message is written for the person at the terminal."""
@@ -15,3 +17,10 @@ class StartFailed(StackError):
         self.log_tail = log_tail
         said = f"\nIts log ends:\n{log_tail}" if log_tail else "\nIts log is empty."
         super().__init__(f"`{name}` {reason}.{said}")
+
+
+class AlreadyRunning(StackError):
+    """A supervisor of this home lives already."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(f"The stack of `{home}` is already running; `holdfast down` stops it.")

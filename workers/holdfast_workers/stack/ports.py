@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+
+from holdfast_workers.stack.errors import StackError
 
 LOOPBACK = "127.0.0.1"
 
@@ -31,6 +32,28 @@ def free_port() -> int:
     return port
 
 
-def choose_port(preferred: Iterable[int]) -> int:
-    """The first free one of `preferred`, else any free port."""
-    return next((port for port in preferred if is_free(port)), None) or free_port()
+class PortChoice:
+    """Ports for several servers at once, none given twice."""
+
+    def __init__(self) -> None:
+        self._given: set[int] = set()
+
+    def exactly(self, port: int) -> int:
+        """`port` itself. Raises `StackError` if it is taken."""
+        if not self._is_free(port):
+            raise StackError(f"Port {port} is taken. Choose another one, or leave the choice out.")
+        return self._give(port)
+
+    def first_free(self, *preferred: int | None) -> int:
+        """The first free one of `preferred`, else any free port."""
+        for port in preferred:
+            if port is not None and self._is_free(port):
+                return self._give(port)
+        return self._give(free_port())
+
+    def _is_free(self, port: int) -> bool:
+        return port not in self._given and is_free(port)
+
+    def _give(self, port: int) -> int:
+        self._given.add(port)
+        return port

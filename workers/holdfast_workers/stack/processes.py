@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import psutil
 from pydantic import BaseModel, ConfigDict
@@ -23,8 +23,10 @@ from holdfast_workers.stack import launch
 from holdfast_workers.stack.errors import StartFailed
 
 LOG_TAIL_LINES = 15
+LOG_TAIL_BYTES = 10_000
 LOG_KEPT_BYTES = 10_000_000
 PROBE_EVERY_S = 0.03
+CLOCK_TOLERANCE_S = 5.0
 
 Probe = Callable[[], Awaitable[bool]]
 
@@ -43,7 +45,8 @@ class ProcessSpec:
 
     name: str
     argv: tuple[str, ...]
-    env: Mapping[str, str] = field(default_factory=dict)  # added to the supervisor's own environment
+    env: Mapping[str, str] = field(default_factory=dict)
+    inherit_env: bool = True  # `env` is added to the supervisor's own environment
     cwd: Path | None = None
     ready: Probe | None = None  # None: ready as soon as it runs
     ready_within_s: float = 30.0
@@ -53,61 +56,54 @@ class ProcessSpec:
 
 
 class ProcessIdentity(BaseModel):
-    """A running process as a later command can recognise it."""
+    """A running process as a later command can recognise it, and how it wants to be stopped."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
     pid: int
     create_time: float  # seconds since the epoch, by psutil
+    program: str  # one of the words of its command line
+    stop_signal: int = signal.SIGTERM
+    restarts: int = 0
 
     @classmethod
-    def of(cls, name: str, pid: int) -> ProcessIdentity:
-        """Identity of a live process. Raises `psutil.NoSuchProcess`."""
-        return cls(name=name, pid=pid, create_time=psutil.Process(pid).create_time())
+    def of_this_process(cls, name: str) -> ProcessIdentity:
+        """The identity of the caller."""
+        me = psutil.Process()
+        return cls(name=name, pid=me.pid, create_time=me.create_time(), program=me.cmdline()[0])
 
     def process(self) -> psutil.Process | None:
         """The live process, or None if it ended, even if its pid was given to another one."""
         try:
             found = psutil.Process(self.pid)
-            same = abs(found.create_time() - self.create_time) < 0.5
-            alive = same and found.status() != psutil.STATUS_ZOMBIE
+            if found.status() == psutil.STATUS_ZOMBIE:
+                return None
+            # Seconds of tolerance: the clock may have been set meanwhile. Nobody gets our pid that soon.
+            same = abs(found.create_time() - self.create_time) < CLOCK_TOLERANCE_S
+            return found if same and self.program in found.cmdline() else None
         except psutil.NoSuchProcess:
             return None
-        return found if alive else None
+        except psutil.AccessDenied:
+            return None  # another user's, so not one that we started
 
 
 class ChildProcess:
-    """A started process. `start` returns when it is ready; `wait` when it ended."""
+    """A started process."""
 
     def __init__(
-        self, spec: ProcessSpec, identity: ProcessIdentity, process: asyncio.subprocess.Process
+        self, spec: ProcessSpec, log_file: Path, identity: ProcessIdentity, process: asyncio.subprocess.Process
     ) -> None:
         self.spec = spec
         self.identity = identity
+        self._log_file = log_file
         self._process = process
 
     @classmethod
-    async def start(cls, spec: ProcessSpec, log_file: Path) -> ChildProcess:
-        """Start `spec` and wait until its probe says ready.
-
-        Raises `StartFailed` with the end of its log, having stopped it.
-        """
-        child = await cls._spawn(spec, log_file)
-        try:
-            await child._until_ready(log_file)
-        except BaseException:
-            await child.stop()
-            raise
-        return child
-
-    @classmethod
-    async def _spawn(cls, spec: ProcessSpec, log_file: Path) -> ChildProcess:
+    async def spawn(cls, spec: ProcessSpec, log_file: Path) -> ChildProcess:
+        """Start `spec`; `until_ready` tells when it answers."""
         user = f"{spec.user.uid}:{spec.user.gid}" if spec.user else "-"
-        log_file.parent.mkdir(parents=True, exist_ok=True)
-        if log_file.exists() and log_file.stat().st_size > LOG_KEPT_BYTES:
-            log_file.replace(log_file.with_suffix(".old.log"))
-        with log_file.open("ab") as log:
+        with open_log(log_file) as log:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", "-S", launch.__file__),
                 *(str(int(spec.stop_signal)), user, "--"),
@@ -116,22 +112,37 @@ class ChildProcess:
                 stdout=log,
                 stderr=log,
                 cwd=spec.cwd,
-                env={**os.environ, **spec.env},
+                env={**(os.environ if spec.inherit_env else {}), **spec.env},
                 # A Ctrl-C in the terminal is for the supervisor, which stops the others in order.
                 start_new_session=True,
             )
-        return cls(spec, ProcessIdentity.of(spec.name, process.pid), process)
+        identity = ProcessIdentity(
+            name=spec.name,
+            pid=process.pid,
+            create_time=created_at(process.pid),
+            program=spec.argv[0],
+            stop_signal=spec.stop_signal,
+        )
+        return cls(spec, log_file, identity, process)
 
-    async def _until_ready(self, log_file: Path) -> None:
+    async def until_ready(self) -> None:
+        """Wait until its probe says ready; otherwise stop it and raise `StartFailed` with the end of its log."""
+        try:
+            await self._until_ready()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _until_ready(self) -> None:
         if self.spec.ready is None:
             return
         deadline = time.monotonic() + self.spec.ready_within_s
         while not await self.spec.ready():
             if self.returncode is not None:
-                raise StartFailed(self.spec.name, f"ended with code {self.returncode}", tail(log_file))
+                raise StartFailed(self.spec.name, f"ended with code {self.returncode}", tail(self._log_file))
             if time.monotonic() > deadline:
                 reason = f"was not ready after {self.spec.ready_within_s:g} s"
-                raise StartFailed(self.spec.name, reason, tail(log_file))
+                raise StartFailed(self.spec.name, reason, tail(self._log_file))
             await asyncio.sleep(PROBE_EVERY_S)
 
     @property
@@ -150,19 +161,47 @@ class ChildProcess:
                 self._process.send_signal(self.spec.stop_signal)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._process.wait(), self.spec.stop_within_s)
-        # What it started itself is in its process group, and goes with it.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.identity.pid, signal.SIGKILL)
+        kill_group(self.identity.pid)
         await self._process.wait()
 
 
-def tail(log_file: Path, lines: int = LOG_TAIL_LINES) -> str:
-    """The last lines of a log, empty if there is none."""
+def kill_group(leader: int) -> None:
+    """Kill what a process of ours started itself: each of ours leads a process group of its own."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+def created_at(pid: int) -> float:
+    """Start time of our child `pid`, 0 if it is gone already."""
     try:
-        text = log_file.read_text(errors="replace")
+        return psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
+def bare_environment() -> dict[str, str]:
+    """What a server needs of our environment: no keys, no settings meant for clients."""
+    return {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "TZ") if name in os.environ}
+
+
+def open_log(log_file: Path) -> BinaryIO:
+    """Open a log for appending; one that grew large is put aside once."""
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    if log_file.exists() and log_file.stat().st_size > LOG_KEPT_BYTES:
+        log_file.replace(log_file.with_suffix(".old.log"))
+    return log_file.open("ab")
+
+
+def tail(log_file: Path, *, since: int = 0) -> str:
+    """The last lines of a log after byte `since`, empty if there is none."""
+    try:
+        with log_file.open("rb") as log:
+            end = log.seek(0, os.SEEK_END)
+            log.seek(max(since, end - LOG_TAIL_BYTES))
+            text = log.read().decode(errors="replace")
     except FileNotFoundError:
         return ""
-    return "\n".join(text.splitlines()[-lines:])
+    return "\n".join(text.splitlines()[-LOG_TAIL_LINES:])
 
 
 async def together(*steps: Coroutine[Any, Any, None]) -> None:

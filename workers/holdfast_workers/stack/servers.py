@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast_workers.stack import ports
-from holdfast_workers.stack.postgres import Postgres, new_password
+from holdfast_workers.stack.home import new_password
+from holdfast_workers.stack.postgres import Postgres
 from holdfast_workers.stack.processes import ChildProcess, together
 from holdfast_workers.stack.temporal_server import NAMESPACE, TemporalServer, packaged_binary
 
@@ -47,19 +48,21 @@ async def embedded_servers(
 
     async def start_postgres() -> None:
         await postgres.initialise()
-        server = await ChildProcess.start(postgres.spec(postgres_settings), home / "logs" / "postgres.log")
+        server = await ChildProcess.spawn(postgres.spec(postgres_settings), home / "logs" / "postgres.log")
         running.push_async_callback(server.stop)
+        await server.until_ready()
         await postgres.create_database()
 
     async def start_temporal() -> None:
-        server = await ChildProcess.start(temporal.spec(), home / "logs" / "temporal.log")
+        server = await ChildProcess.spawn(temporal.spec(), home / "logs" / "temporal.log")
         running.push_async_callback(server.stop)
+        await server.until_ready()
 
     async with AsyncExitStack() as running:
         await together(start_postgres(), start_temporal())
         yield ServerAddresses(
             temporal_address=temporal.address,
             namespace=NAMESPACE,
-            temporal_http_url=f"http://{ports.LOOPBACK}:{temporal.http_port}",
+            temporal_http_url=temporal.http_url,
             postgres_dsn=postgres.dsn(),
         )

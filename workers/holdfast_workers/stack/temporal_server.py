@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, files
@@ -18,7 +16,8 @@ from typing import Any
 
 from holdfast_workers.stack import ports
 from holdfast_workers.stack.errors import StackError
-from holdfast_workers.stack.processes import ProcessSpec
+from holdfast_workers.stack.probes import http_call
+from holdfast_workers.stack.processes import ProcessSpec, bare_environment
 
 NAMESPACE = "default"
 RETENTION_S = 30 * 24 * 3600  # the server's default is one day
@@ -54,6 +53,11 @@ class TemporalServer:
         return f"{ports.LOOPBACK}:{self.port}"
 
     @property
+    def http_url(self) -> str:
+        """Base URL of the HTTP API."""
+        return f"http://{ports.LOOPBACK}:{self.http_port}"
+
+    @property
     def ui_url(self) -> str | None:
         """The web UI, if there is one."""
         return f"http://{ports.LOOPBACK}:{self.ui_port}" if self.ui_port else None
@@ -63,6 +67,8 @@ class TemporalServer:
         return ProcessSpec(
             name="temporal",
             argv=(str(self.binary), "server", "start-dev", *self._arguments()),
+            env=bare_environment(),
+            inherit_env=False,  # TEMPORAL_* variables are for clients; keys are no business of a server
             ready=self.serves_namespace,
         )
 
@@ -98,14 +104,11 @@ class TemporalServer:
 
     def _call(self, change: dict[str, Any] | None) -> dict[str, Any]:
         """Describe the namespace, or update it. Raises `OSError`."""
-        url = f"http://{ports.LOOPBACK}:{self.http_port}/api/v1/namespaces/{NAMESPACE}"
-        if change is not None:
-            url += "/update"
-        request = urllib.request.Request(url, data=json.dumps(change).encode() if change else None)
-        # Whatever proxy the environment names is not for loopback.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=10) as response:
-            answer: dict[str, Any] = json.load(response)
+        url = f"{self.http_url}/api/v1/namespaces/{NAMESPACE}"
+        if change is None:
+            answer: dict[str, Any] = json.loads(http_call(url))
+        else:
+            answer = json.loads(http_call(f"{url}/update", body=json.dumps(change).encode()))
         return answer
 
 
