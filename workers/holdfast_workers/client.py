@@ -1,0 +1,412 @@
+"""The typed client: start a session, talk to it, decide for it, wait for it.
+
+A message is stored in Postgres first and sent by digest, so that bodies never enter Temporal's history. Every
+command carries an id its sender chose, so that sending it again changes nothing: not through the Update, and
+not through the durable signal that takes the Update's place where no worker answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from temporalio.client import (
+    Client,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowHandle,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.common import (
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from holdfast import ids
+from holdfast.budget import Limits
+from holdfast.errors import HoldfastError
+from holdfast.messages import (
+    MAX_MESSAGE_BYTES,
+    SESSION_WORKFLOW,
+    Command,
+    Decide,
+    Principal,
+    Receipt,
+    Resolve,
+    Send,
+    SessionInput,
+    SessionResult,
+)
+from holdfast.states import SessionStatus
+from holdfast.wire import Wire
+from holdfast_ledger.records import Registration
+from holdfast_ledger.store import Ledger
+from holdfast_workers.settings import TASK_QUEUE, Settings, SettingsError
+from holdfast_workers.temporal import TemporalUnavailable, connect_temporal
+
+UPDATE_WITHIN = timedelta(seconds=5)
+"""How long a worker may take to answer an Update before the signal takes its place."""
+FIRST_MESSAGE = "start"
+"""Id of the message a session starts with."""
+SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+
+STATUS = SearchAttributeKey.for_keyword("HoldfastStatus")
+AGENT = SearchAttributeKey.for_keyword("HoldfastAgent")
+TENANT = SearchAttributeKey.for_keyword("HoldfastTenant")
+PENDING_APPROVALS = SearchAttributeKey.for_int("HoldfastPendingApprovals")
+
+Content = str | list[dict[str, Any]]
+"""Text, or content blocks in the Messages API's own format."""
+
+
+class SessionNotFound(HoldfastError):
+    """There is no such session."""
+
+    code = "not_found"
+
+
+class SessionEnded(HoldfastError):
+    """The session has ended and takes nothing more."""
+
+    code = "ended"
+
+
+class MessageRefused(HoldfastError):
+    """The message cannot be sent."""
+
+    code = "invalid"
+
+
+class Rejected(HoldfastError):
+    """The session refused the command, and nothing changed."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """`fresh` False: the same start was made before, and this is that session as it stands now."""
+
+    session_id: str
+    fresh: bool
+    status: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivered:
+    """A command reached the session. `recorded`: as a signal in its history, for when a worker is there."""
+
+    id: str
+    how: Literal["now", "queued", "kept", "recorded"]
+    detail: str = ""
+
+
+def new_id() -> str:
+    """A UUIDv7: unique, and ordered by the time it was made."""
+    milliseconds = time.time_ns() // 1_000_000
+    value = (milliseconds << 80) | secrets.randbits(80)
+    value = (value & ~(0xF << 76)) | (0x7 << 76)
+    value = (value & ~(0x3 << 62)) | (0x2 << 62)
+    return str(uuid.UUID(int=value))
+
+
+def message_body(content: Content) -> bytes:
+    """The canonical bytes of a message. Raises `MessageRefused` for an empty one or one that is too big."""
+    if not content or (isinstance(content, str) and not content.strip()):
+        raise MessageRefused("The message is empty.")
+    body = ids.canonical(content)
+    if len(body) > MAX_MESSAGE_BYTES:
+        size, limit = len(body) / 2**20, MAX_MESSAGE_BYTES / 2**20
+        raise MessageRefused(
+            f"The message has {size:.1f} MB; at most {limit:.0f} MB can be sent. Nothing was sent. "
+            "Put the material into a file in the agent's workspace and name the file in the message."
+        )
+    return body
+
+
+class Holdfast:
+    """Sessions of one Temporal namespace and one ledger.
+
+    Every method may raise `TemporalUnavailable` or `holdfast_ledger`'s `LedgerUnavailable`; the call can then be
+    made again with the same ids.
+    """
+
+    def __init__(self, temporal: Client, ledger: Ledger, *, task_queue: str = TASK_QUEUE) -> None:
+        self.temporal = temporal
+        self.ledger = ledger
+        self._task_queue = task_queue
+
+    @classmethod
+    async def connect(cls, settings: Settings) -> Self:
+        """Connect to both servers. Close it again, or use it as an async context manager."""
+        temporal = await connect_temporal(settings.temporal)
+        ledger = await connect_ledger(settings)
+        return cls(temporal, ledger, task_queue=settings.task_queue)
+
+    async def close(self) -> None:
+        await self.ledger.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def start(
+        self,
+        message: Content,
+        *,
+        agent: str = "default",
+        session_id: str | None = None,
+        principal: Principal = Principal(),  # noqa: B008 - frozen
+        limits: Limits | None = None,
+        close_when_idle: bool = False,
+        trace: Mapping[str, str] | None = None,
+    ) -> Started:
+        """Start a session with its first message, once, however often this is called with the same arguments.
+
+        Args:
+            session_id: a UUIDv7 is minted where none is given.
+            close_when_idle: one request, then the session completes.
+            trace: W3C trace context of the caller.
+
+        Raises `MessageRefused`, and the ledger's `SessionIdReused` when the id belongs to another start.
+        """
+        body = message_body(message)
+        chosen = session_id or new_id()
+        if not SESSION_ID.fullmatch(chosen):
+            raise MessageRefused(
+                f"`{chosen}` cannot be a session id: 1 to 128 letters, digits, `.`, `_`, `:` or `-`, "
+                "the first a letter or a digit."
+            )
+        request = SessionInput(
+            agent=agent,
+            send=Send(id=FIRST_MESSAGE, digest=ids.digest(body), by=principal.requested_by),
+            principal=principal,
+            close_when_idle=close_when_idle,
+            **({"limits": limits} if limits else {}),
+        )
+        registered = await self.ledger.register(
+            Registration(
+                session_id=chosen,
+                agent=agent,
+                start_digest=ids.digest(ids.canonical(request.model_dump(mode="json", exclude_unset=True))),
+                requested_by=principal.requested_by,
+                on_behalf_of=principal.on_behalf_of,
+                tenant=principal.tenant,
+                labels=principal.labels,
+            )
+        )
+        if registered.first_run_id is not None:
+            return Started(session_id=chosen, fresh=False, status=registered.status)
+        # Announced but never opened: this call, or an earlier one that did not get further.
+        await self.ledger.store_message(chosen, body)
+        fresh = await self._start_workflow(chosen, request.model_copy(update={"trace": dict(trace or {})}))
+        return Started(session_id=chosen, fresh=fresh and registered.fresh, status=registered.status)
+
+    async def send(
+        self,
+        session_id: str,
+        message: Content,
+        *,
+        by: str,
+        message_id: str | None = None,
+        steer: bool = False,
+    ) -> Delivered:
+        """Give the session its next request, or with `steer` add to the open one.
+
+        Raises `MessageRefused`, `SessionNotFound`, `SessionEnded` or `Rejected`.
+        """
+        body = message_body(message)
+        await self._must_run(session_id)
+        digest = await self.ledger.store_message(session_id, body)
+        send = Send(id=message_id or new_id(), digest=digest, by=by, steer=steer)
+        return await self._deliver(session_id, "send", send.id, send)
+
+    async def decide(
+        self,
+        session_id: str,
+        call: str,
+        *,
+        approve: bool,
+        digest: str,
+        by: str,
+        reason: str = "",
+        decision_id: str | None = None,
+    ) -> Delivered:
+        """Allow or deny one call with the arguments that `digest` names.
+
+        Raises `Rejected` when the call is not pending, was decided otherwise, expired, or has other arguments.
+        """
+        decision = Decide(
+            id=decision_id or new_id(), call=call, digest=digest, approve=approve, by=by, reason=reason
+        )
+        return await self._deliver(session_id, "decide", decision.id, decision)
+
+    async def interrupt(self, session_id: str, *, by: str, reason: str = "") -> Delivered:
+        """Stop this turn; what was said so far is kept."""
+        return await self._command(session_id, "interrupt", by, reason)
+
+    async def abort(self, session_id: str, *, by: str, reason: str = "") -> Delivered:
+        """Stop this request and undo what it did."""
+        return await self._command(session_id, "abort", by, reason)
+
+    async def close_session(self, session_id: str, *, by: str, reason: str = "") -> Delivered:
+        """Finish the session, keeping what was done."""
+        return await self._command(session_id, "close", by, reason)
+
+    async def resolve(self, session_id: str, call: str, *, happened: bool, by: str, reason: str = "") -> Delivered:
+        """Tell a held session what a person found out; the ledger must have been told before."""
+        resolve = Resolve(id=new_id(), call=call, happened=happened, by=by, reason=reason)
+        return await self._deliver(session_id, "resolve", resolve.id, resolve)
+
+    async def result(self, session_id: str) -> SessionResult:
+        """Wait for the session's end. One that Temporal ended (terminate, timeout) has the status `failed`."""
+        try:
+            return await self._handle(session_id).result()
+        except WorkflowFailureError as failure:
+            said = str(failure.cause or failure)
+            return SessionResult(status=SessionStatus.FAILED, turns=0, calls=0, reason=said)
+        except RPCError as error:
+            raise self._explained(session_id, error) from error
+
+    async def _command(self, session_id: str, name: str, by: str, reason: str) -> Delivered:
+        command = Command(id=new_id(), by=by, reason=reason)
+        return await self._deliver(session_id, name, command.id, command)
+
+    async def _deliver(self, session_id: str, name: str, command_id: str, payload: Wire) -> Delivered:
+        """Send as an Update; as a signal of the same name and id where no worker answers in time."""
+        handle = self._handle(session_id)
+        try:
+            receipt = await handle.execute_update(
+                name, payload, id=command_id, result_type=Receipt, rpc_timeout=UPDATE_WITHIN
+            )
+        except WorkflowUpdateFailedError as failure:
+            raise refusal(session_id, failure) from failure
+        except WorkflowUpdateRPCTimeoutOrCancelledError:
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise asyncio.CancelledError from None  # the SDK reports our own cancellation as a timeout
+        except RPCError as error:
+            # More Updates than one session can hold at once wait, too; anything else is final.
+            if error.status is not RPCStatusCode.RESOURCE_EXHAUSTED:
+                await self._must_run(session_id)
+                raise self._explained(session_id, error) from error
+        else:
+            return Delivered(id=receipt.id, how=receipt.accepted, detail=receipt.detail)
+        try:
+            await handle.signal(name, payload)
+        except RPCError as error:
+            raise self._explained(session_id, error) from error
+        return Delivered(id=command_id, how="recorded", detail="recorded, waits for a worker")
+
+    async def _start_workflow(self, session_id: str, request: SessionInput) -> bool:
+        """Start it; False if it was started before."""
+        principal = request.principal
+        known: list[SearchAttributePair[Any]] = [
+            SearchAttributePair(STATUS, SessionStatus.RUNNING.value),
+            SearchAttributePair(AGENT, request.agent),
+            SearchAttributePair(PENDING_APPROVALS, 0),
+            *([SearchAttributePair(TENANT, principal.tenant)] if principal.tenant else []),
+        ]
+        try:
+            return await self._start_once(session_id, request, TypedSearchAttributes(known))
+        except RPCError as error:
+            # The server lacks the attributes: they are optional, and `holdfast doctor` says how to make them.
+            if error.status is RPCStatusCode.INVALID_ARGUMENT and "search attribute" in error.message.lower():
+                return await self._start_once(session_id, request, TypedSearchAttributes.empty)
+            raise self._explained(session_id, error) from error
+
+    async def _start_once(self, session_id: str, request: SessionInput, attributes: TypedSearchAttributes) -> bool:
+        try:
+            await self.temporal.start_workflow(
+                SESSION_WORKFLOW,
+                request,
+                id=session_id,
+                task_queue=self._task_queue,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                search_attributes=attributes,
+                static_summary=f"{request.agent} for {request.principal.requested_by}",
+                static_details=details(session_id, request),
+            )
+        except WorkflowAlreadyStartedError:
+            return False  # registered with the same digest, so it is this very start
+        return True
+
+    async def _must_run(self, session_id: str) -> None:
+        """Raise `SessionNotFound` or `SessionEnded` unless Temporal runs the session."""
+        try:
+            description = await self._handle(session_id).describe()
+        except RPCError as error:
+            raise self._explained(session_id, error) from error
+        if description.status is not WorkflowExecutionStatus.RUNNING:
+            how = description.status.name.lower() if description.status else "ended"
+            raise SessionEnded(
+                f"The session {session_id} has ended ({how}) and takes nothing more; start another one."
+            )
+
+    def _handle(self, session_id: str) -> WorkflowHandle[Any, SessionResult]:
+        return self.temporal.get_workflow_handle(session_id, result_type=SessionResult)
+
+    def _explained(self, session_id: str, error: RPCError) -> HoldfastError:
+        """Temporal's refusal in the product's words."""
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return SessionNotFound(
+                f"Temporal has no running session `{session_id}` in namespace `{self.temporal.namespace}`."
+            )
+        if error.status in (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED):
+            address = self.temporal.service_client.config.target_host
+            return TemporalUnavailable(f"Temporal at {address} stopped answering; run the command again.")
+        return HoldfastError(f"Temporal refused: {error.message}.")
+
+
+async def connect_ledger(settings: Settings, *, max_size: int = 2) -> Ledger:
+    """Connect to Postgres as the app role. Raises `SettingsError` where nobody said which Postgres."""
+    if settings.dsn is None:
+        raise SettingsError(
+            "No Postgres is known: start the stack with `holdfast up`, or set HOLDFAST_DSN or --dsn."
+        )
+    return await Ledger.connect(settings.dsn, min_size=1, max_size=max_size)
+
+
+def refusal(session_id: str, failure: WorkflowUpdateFailedError) -> HoldfastError:
+    """A validator's refusal: its words, and its code where it gave one."""
+    cause = failure.cause
+    if isinstance(cause, ApplicationError):
+        if cause.type == "AcceptedUpdateCompletedWorkflow":
+            return SessionEnded(f"The session {session_id} ended before it could answer.")
+        return Rejected(cause.message, cause.type or "invalid")
+    return Rejected(str(cause), "invalid")
+
+
+def details(session_id: str, request: SessionInput) -> str:
+    """What the UI says of a session from its first moment on, in markdown. No message text: it is not secret enough
+    for a place that a payload codec may leave readable."""
+    principal = request.principal
+    lines = [
+        f"**Agent** {request.agent}",
+        f"**Requested by** {principal.requested_by}",
+        *([f"**On behalf of** {principal.on_behalf_of}"] if principal.on_behalf_of else []),
+        *([f"**Tenant** {principal.tenant}"] if principal.tenant else []),
+        *(f"**{name}** {value}" for name, value in sorted(principal.labels.items())),
+        f"Follow it: `holdfast attach {session_id}`",
+    ]
+    return "  \n".join(lines)

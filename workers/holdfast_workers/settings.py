@@ -1,0 +1,209 @@
+"""Settings: where the servers are and how to reach them, read once at the edge and passed down.
+
+Each value comes from the first of: a flag, the environment, the stack running in `HOLDFAST_HOME`, the default.
+One thing ranks lower: a default profile in Temporal's own configuration file, which nobody named, loses to a
+stack that somebody started. Nothing heavy is imported: a command that only prints must not wait for a client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError
+
+from holdfast.errors import HoldfastError
+from holdfast.wire import Strict
+
+if TYPE_CHECKING:
+    from holdfast_workers.stack.runtime import Addresses
+
+TASK_QUEUE = "holdfast"
+CONFIG_FILE = "holdfast.toml"
+POSTGRES_ELSEWHERE = ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE")
+"""libpq variables that say which database; the rest (`PGUSER`, `PGPASSWORD`, ...) only refine it."""
+
+
+class SettingsError(HoldfastError):
+    """A setting cannot be used."""
+
+    code = "invalid"
+
+
+class TemporalSettings(Strict):
+    """Which Temporal. Whatever is None comes from the profile, and then from Temporal's own defaults."""
+
+    address: str | None = None
+    """`host:port`."""
+    namespace: str | None = None
+    profile: str | None = None
+    environ: Mapping[str, str] = Field(default_factory=dict, repr=False)
+    """The `TEMPORAL_*` variables as they were (they may hold a key); empty where the running stack answers."""
+    embedded: bool = False
+    """This is the server of the running stack: no profile, no key, no TLS."""
+
+
+class ModelSettings(Strict):
+    """Which service answers for the model. Cloud credentials stay in the providers' own variables."""
+
+    provider: Literal["anthropic", "bedrock", "vertex"] = "anthropic"
+    api_key: SecretStr | None = None
+    auth_token: SecretStr | None = None
+    base_url: str | None = None
+    """A gateway, or the scripted model."""
+    scripted: bool = False
+    """`base_url` is the scripted model's: nobody is paid and nothing is decided by Claude."""
+
+    @property
+    def configured(self) -> bool:
+        """Whether a real model was asked for; without one `holdfast up` plays scenarios."""
+        return not self.scripted and bool(
+            self.provider != "anthropic" or self.api_key or self.auth_token or self.base_url
+        )
+
+
+class Settings(Strict):
+    """Everything one process needs to know about its surroundings."""
+
+    home: Path
+    config: Path | None = None
+    """`holdfast.toml`; None where there is none, which leaves the built-in agent."""
+    dsn: str | None = Field(default=None, repr=False)
+    """Postgres as the app role; a bare `postgresql://` leaves everything to the libpq variables."""
+    migrate_dsn: str | None = Field(default=None, repr=False)
+    """Postgres as the owner, for `db migrate` alone."""
+    task_queue: str = TASK_QUEUE
+    temporal: TemporalSettings = TemporalSettings()
+    ui_url: str | None = None
+    """Base address of Temporal's UI, for links."""
+    model: ModelSettings = ModelSettings()
+
+    @classmethod
+    def load(
+        cls,
+        environ: Mapping[str, str],
+        *,
+        home: Path | None = None,
+        config: Path | None = None,
+        profile: str | None = None,
+        address: str | None = None,
+        namespace: str | None = None,
+        dsn: str | None = None,
+        cwd: Path | None = None,
+    ) -> Self:
+        """Read the surroundings once. The keyword arguments are flags and win.
+
+        Raises `SettingsError`: a variable has a value it cannot have, or names a file that is not there.
+        """
+        at = home or default_home(environ)
+        stack = running_stack(at)
+        try:
+            return cls(
+                home=at,
+                config=_config(environ, config, cwd or Path()),
+                dsn=_dsn(environ, dsn, stack),
+                migrate_dsn=_migrate_dsn(environ, dsn, stack),
+                task_queue=environ.get("HOLDFAST_TASK_QUEUE") or TASK_QUEUE,
+                temporal=_temporal(environ, profile, address, namespace, stack),
+                ui_url=environ.get("HOLDFAST_UI_URL") or (stack.ui if stack else None),
+                model=_model(environ, stack),
+            )
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise SettingsError(f"The setting `{where}` cannot be {first['input']!r}: {first['msg']}.") from error
+
+
+ENVIRONMENT: Mapping[str, str] = {
+    "HOLDFAST_HOME": "Where the embedded stack keeps its state.",
+    "HOLDFAST_CONFIG": "The agents' and tools' file; the default is `./holdfast.toml` where there is one.",
+    "HOLDFAST_DSN": "Postgres, as a member of the role `holdfast_app`.",
+    "HOLDFAST_MIGRATE_DSN": "Postgres as the schema's owner, for `holdfast db migrate` alone.",
+    "HOLDFAST_TASK_QUEUE": "The queue that sessions start on and workers poll.",
+    "HOLDFAST_UI_URL": "Base address of Temporal's UI, for the links that commands print.",
+    "HOLDFAST_MODEL_PROVIDER": "`anthropic`, `bedrock` or `vertex`; the clouds read their own variables.",
+    "ANTHROPIC_API_KEY": "Key for Claude. Without any model setting `holdfast up` plays scripted scenarios.",
+    "ANTHROPIC_AUTH_TOKEN": "Bearer token instead of a key, for gateways.",
+    "ANTHROPIC_BASE_URL": "Another address of the Messages API: a gateway or a scripted model.",
+    "TEMPORAL_PROFILE": "Profile of Temporal's configuration file, the one the `temporal` command reads.",
+    "TEMPORAL_CONFIG_FILE": "Another place for that file.",
+    "TEMPORAL_ADDRESS": "Temporal's address, `host:port`.",
+    "TEMPORAL_NAMESPACE": "Temporal's namespace.",
+    "TEMPORAL_API_KEY": "Key for Temporal Cloud; the `TEMPORAL_TLS_*` variables work too.",
+    "PGHOST": "With `PGSERVICE` or `PGDATABASE` and the rest of libpq's variables: Postgres, where no DSN is set.",
+}
+"""Every variable read here, in words; docs/configuration.md lists the same."""
+
+
+def default_home(environ: Mapping[str, str]) -> Path:
+    """`HOLDFAST_HOME`, else the user's data directory of this platform; always absolute."""
+    if chosen := environ.get("HOLDFAST_HOME"):
+        return Path(chosen).expanduser().resolve()
+    from platformdirs import user_data_path
+
+    return user_data_path("holdfast").resolve()
+
+
+def running_stack(home: Path) -> Addresses | None:
+    """Where the parts of the stack running in `home` are; None where none is ready."""
+    if not (home / "runtime.json").exists():
+        return None  # the usual case of a production image, which does not carry the stack's packages
+    from holdfast_workers.stack.runtime import read_runtime
+
+    runtime = read_runtime(home)
+    return runtime.addresses if runtime else None
+
+
+def _config(environ: Mapping[str, str], flag: Path | None, cwd: Path) -> Path | None:
+    named = flag or (Path(environ["HOLDFAST_CONFIG"]) if environ.get("HOLDFAST_CONFIG") else None)
+    if named is None:
+        usual = cwd / CONFIG_FILE
+        return usual.resolve() if usual.is_file() else None
+    found = (cwd / named.expanduser()).resolve()
+    if not found.is_file():
+        raise SettingsError(f"There is no configuration file `{found}`; `holdfast init` writes one.")
+    return found
+
+
+def _dsn(environ: Mapping[str, str], flag: str | None, stack: Addresses | None) -> str | None:
+    if named := flag or environ.get("HOLDFAST_DSN"):
+        return named
+    if any(environ.get(name) for name in POSTGRES_ELSEWHERE):
+        return "postgresql://"
+    return stack.app_dsn if stack else None
+
+
+def _migrate_dsn(environ: Mapping[str, str], flag: str | None, stack: Addresses | None) -> str | None:
+    if named := environ.get("HOLDFAST_MIGRATE_DSN"):
+        return named
+    # The stack's owner belongs to the stack's database, never to another one named by hand.
+    return stack.migrate_dsn if stack and _dsn(environ, flag, stack) == stack.app_dsn else None
+
+
+def _temporal(
+    environ: Mapping[str, str],
+    profile: str | None,
+    address: str | None,
+    namespace: str | None,
+    stack: Addresses | None,
+) -> TemporalSettings:
+    own = {name: value for name, value in environ.items() if name.startswith("TEMPORAL_") and value}
+    if stack and not own and not profile and not address:
+        return TemporalSettings(address=stack.temporal, namespace=namespace or stack.namespace, embedded=True)
+    # Temporal looks for its configuration file below these.
+    places = {name: environ[name] for name in ("HOME", "XDG_CONFIG_HOME", "APPDATA") if name in environ}
+    return TemporalSettings(address=address, namespace=namespace, profile=profile, environ={**places, **own})
+
+
+def _model(environ: Mapping[str, str], stack: Addresses | None) -> ModelSettings:
+    given: dict[str, Any] = {
+        "provider": environ.get("HOLDFAST_MODEL_PROVIDER"),
+        "api_key": environ.get("ANTHROPIC_API_KEY"),
+        "auth_token": environ.get("ANTHROPIC_AUTH_TOKEN"),
+        "base_url": environ.get("ANTHROPIC_BASE_URL"),
+    }
+    asked = ModelSettings(**{name: value for name, value in given.items() if value})
+    if asked.configured or not stack or not stack.model:
+        return asked
+    return ModelSettings(base_url=stack.model, scripted=True)

@@ -1,0 +1,77 @@
+"""One connection to Temporal, from settings: the running stack's server, or a profile as `temporal` reads it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from temporalio.client import Client, Interceptor, Plugin
+from temporalio.envconfig import ClientConfig
+from temporalio.runtime import Runtime
+from temporalio.service import RPCError
+
+from holdfast.errors import HoldfastError
+from holdfast_workers.converter import data_converter
+from holdfast_workers.settings import SettingsError, TemporalSettings
+
+CONNECT_WITHIN_S = 10.0
+DEFAULT_ADDRESS = "localhost:7233"
+DEFAULT_NAMESPACE = "default"
+
+
+class TemporalUnavailable(HoldfastError):
+    """Temporal cannot be reached."""
+
+    code = "transient"
+
+
+def connect_options(settings: TemporalSettings) -> dict[str, Any]:
+    """What `Client.connect` takes: `target_host`, `namespace`, and `api_key`, `tls`, `rpc_metadata` where set.
+
+    Raises `SettingsError` where the profile or its file cannot be used.
+    """
+    options: dict[str, Any] = {}
+    if not settings.embedded:
+        try:
+            options |= ClientConfig.load_client_connect_config(
+                profile=settings.profile, override_env_vars=settings.environ
+            )
+        except Exception as error:  # the bridge's ConfigError has no public name
+            raise SettingsError(f"Temporal's configuration cannot be used: {error}.") from error
+    flags = {"target_host": settings.address, "namespace": settings.namespace}
+    options |= {name: value for name, value in flags.items() if value}
+    return {"target_host": DEFAULT_ADDRESS, "namespace": DEFAULT_NAMESPACE, **options}
+
+
+async def connect_temporal(
+    settings: TemporalSettings,
+    *,
+    plugins: Sequence[Plugin] = (),
+    interceptors: Sequence[Interceptor] = (),
+    runtime: Runtime | None = None,
+) -> Client:
+    """Connect now. Raises `TemporalUnavailable` naming the address, or `SettingsError`."""
+    options = connect_options(settings)
+    try:
+        return await asyncio.wait_for(
+            Client.connect(
+                **options,
+                data_converter=data_converter,
+                plugins=plugins,
+                interceptors=interceptors,
+                runtime=runtime,
+            ),
+            CONNECT_WITHIN_S,
+        )
+    except (RuntimeError, RPCError, TimeoutError) as error:
+        raise TemporalUnavailable(unreachable(options["target_host"], error)) from error
+
+
+def unreachable(address: str, error: BaseException) -> str:
+    """What to tell a person whose Temporal does not answer."""
+    why = str(error).rsplit("message: ", 1)[-1].strip('"} )') or "no answer in time"
+    return (
+        f"Temporal does not answer at {address} ({why}). Start the stack with `holdfast up`, "
+        "or say where Temporal is with --address, --profile or TEMPORAL_ADDRESS."
+    )
