@@ -57,7 +57,7 @@ class DeskProcess:
         await eventually(self._no_fault_pending)
 
     async def _no_fault_pending(self) -> bool:
-        return (await self.get("/_faults")).json() == []
+        return not (await self.get("/_faults")).json()
 
     async def became(self, key: str) -> dict[str, Any]:
         """What the service says of a key."""
@@ -66,7 +66,7 @@ class DeskProcess:
 
     async def has_landed(self, key: str) -> None:
         async def landed() -> bool:
-            return (await self.became(key))["state"] == "landed"
+            return bool((await self.became(key))["state"] == "landed")
 
         await eventually(landed)
 
