@@ -29,6 +29,11 @@ class StackProcess:
         self.argv = [sys.executable, str(STACK), str(home), *options]
         self._process = subprocess.Popen(self.argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
+    @property
+    def pid(self) -> int:
+        """The supervisor's pid."""
+        return self._process.pid
+
     def ready(self) -> Runtime:
         """Wait until the stack is ready."""
         return until(self._ready_or_dead, f"the stack of {self.home}")
@@ -62,8 +67,8 @@ def until(ask: Callable[[], T | None], what: str) -> T:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A home whose path has a space and is too long for a unix socket."""
-    return tmp_path / "a home" / ("long" * 25)
+    """A home whose path has a space, means something in a URL, and is too long for a unix socket."""
+    return tmp_path / "a home?#%20" / ("long" * 25)
 
 
 @pytest.fixture

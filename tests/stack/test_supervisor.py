@@ -61,6 +61,14 @@ async def test_up_runs_both_servers_as_designed_and_a_second_up_is_a_no_op(
     assert status(home).state == "stopped"
 
 
+def test_of_two_ups_at_the_same_moment_one_wins(home: Path, start_stack: StartStack) -> None:
+    both = [start_stack(), start_stack()]
+    runtime = until(lambda: read_runtime(home), "one of them")
+    (loser,) = [one for one in both if one.pid != runtime.supervisor.pid]
+    assert loser.ended()[0] == 0
+    assert [one.name for one in runtime.processes] == running(runtime)
+
+
 async def test_a_restart_keeps_the_data_and_the_ports(home: Path, start_stack: StartStack) -> None:
     before = start_stack().ready()
     connection = await asyncpg.connect(before.addresses.migrate_dsn)
@@ -135,4 +143,4 @@ def test_a_part_that_does_not_start_is_named_with_its_log_and_nothing_stays(
     assert "`worker-1` ended with code 1" in printed
     assert "no such module" in printed
     assert status(home).state == "stopped"
-    assert [one.pid for one in psutil.process_iter(["cmdline"]) if str(home) in (one.info["cmdline"] or ())] == []
+    assert [one for one in psutil.process_iter(["cwd"]) if str(one.info["cwd"]).startswith(str(home))] == []

@@ -86,13 +86,14 @@ def package(name: str) -> str:
 async def check_temporal(connect: Callable[[], Awaitable[Client]]) -> tuple[Check, ...]:
     """Whether Temporal answers, keeps history long enough, and knows our search attributes."""
     from temporalio.api.workflowservice.v1 import GetSystemInfoRequest
+    from temporalio.service import RPCError
 
     try:
         client = await connect()
         info = await client.workflow_service.get_system_info(GetSystemInfoRequest())
         reached = Check(name="temporal", result="ok", found=f"server {info.server_version}")
         return reached, await check_retention(client), await check_search_attributes(client)
-    except RuntimeError as error:  # what the SDK raises where it cannot connect, RPCError included
+    except (RPCError, RuntimeError) as error:  # the latter is what the SDK raises where it cannot connect
         fix = "Start it with `holdfast up`, or check the address, namespace and credentials."
         return (Check(name="temporal", result="failed", found=str(error), fix=fix),)
 

@@ -48,4 +48,5 @@ def start_detached(home: Path, argv: Sequence[str], *, within_s: float = 60.0) -
             reason = f"was not ready after {within_s:g} s and is being stopped"
             raise StartFailed("holdfast up", reason, tail(log_file, since=start_of_run))
         time.sleep(POLL_EVERY_S)
+    process.returncode = process.poll() or 0  # it outlives us: Popen must not warn that nobody waits for it
     return Detached(runtime=runtime, started=runtime.supervisor.pid == process.pid)

@@ -46,6 +46,13 @@ class Home:
         """The log of one process."""
         return self.path / "logs" / f"{name}.log"
 
+    def exists(self) -> bool:
+        """Whether it was ever used. Raises `StackError` if it is another user's."""
+        try:
+            return self.lock.exists()
+        except PermissionError:
+            raise StackError(f"`{self.path}` belongs to another user. {CHOOSE_HOME}") from None
+
     def prepare(self) -> None:
         """Make the directory. Raises `StackError` if it cannot be written."""
         try:

@@ -74,7 +74,7 @@ class Keeper:
             self._restarts += 1
             try:
                 child = await self._new_life()
-            except StackError as error:
+            except (StackError, OSError) as error:
                 logger.error("%s Trying again in %.1f s.", error, delay)
                 continue
             logger.warning("`%s` runs again as pid %d", self._spec.name, child.identity.pid)

@@ -35,7 +35,10 @@ def main(arguments: list[str]) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
         if os.getppid() != parent:
             raise SystemExit("the supervisor is gone")
-    os.execv(argv[0], argv)
+    try:
+        os.execvp(argv[0], argv)
+    except OSError as error:
+        raise SystemExit(f"cannot run `{argv[0]}`: {error.strerror}") from None
 
 
 def become(uid: int, gid: int) -> None:

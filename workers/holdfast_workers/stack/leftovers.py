@@ -18,7 +18,7 @@ from holdfast_workers.stack.processes import ProcessIdentity, kill_group
 from holdfast_workers.stack.runtime import hold_lock, is_locked, last_record
 
 POLL_EVERY_S = 0.02
-SUPERVISOR_WITHIN_S = 60.0  # longer than the longest chain of graces it grants
+SUPERVISOR_WITHIN_S = 120.0  # longer than the longest chain of graces it grants
 LEFTOVERS_WITHIN_S = 20.0
 
 
@@ -36,7 +36,7 @@ def stop_running(home: Path) -> Stopped:
     Raises `StackError` if the supervisor cannot be stopped.
     """
     its = Home(home.resolve())
-    if not its.path.exists():
+    if not its.exists():
         return Stopped(was_running=False, leftovers=())
     was_running = stop_supervisor(its)
     try:

@@ -137,7 +137,8 @@ class ChildProcess:
         if self.spec.ready is None:
             return
         deadline = time.monotonic() + self.spec.ready_within_s
-        while not await self.spec.ready():
+        # Asked last: what answered may be another's server, on a port that ours did not get.
+        while not await self.spec.ready() or self.returncode is not None:
             if self.returncode is not None:
                 raise StartFailed(self.spec.name, f"ended with code {self.returncode}", tail(self._log_file))
             if time.monotonic() > deadline:

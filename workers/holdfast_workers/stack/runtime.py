@@ -82,10 +82,15 @@ def read_runtime(home: Path) -> Runtime | None:
 
 
 def last_record(home: Home) -> Runtime | None:
-    """What the last supervisor wrote, whether or not it still lives; None if nothing legible."""
+    """What the last supervisor wrote, whether or not it still lives; None if nothing legible.
+
+    Raises `StackError` if `home` is another user's, as all functions that ask this one do.
+    """
+    if not home.exists():
+        return None
     try:
         return Runtime.model_validate_json(home.runtime.read_bytes())
-    except (FileNotFoundError, PermissionError, ValidationError):
+    except (FileNotFoundError, ValidationError):
         return None
 
 

@@ -7,12 +7,14 @@ it. Whatever ends the supervisor, the runtime file names what it had started, fo
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from holdfast_workers.stack import ports
+from holdfast_workers.stack.errors import StackError
 from holdfast_workers.stack.home import Home, Passwords
 from holdfast_workers.stack.keeper import Keeper
 from holdfast_workers.stack.leftovers import stop_leftovers
@@ -22,6 +24,8 @@ from holdfast_workers.stack.postgres import Postgres, remove_stale_lock
 from holdfast_workers.stack.processes import ProcessIdentity, ProcessSpec, together
 from holdfast_workers.stack.runtime import Addresses, Ports, Runtime, State, hold_lock, last_record
 from holdfast_workers.stack.temporal_server import NAMESPACE, TemporalServer, packaged_binary
+
+logger = logging.getLogger("holdfast.workers.stack")
 
 
 class Supervisor:
@@ -95,9 +99,15 @@ class Supervisor:
             self._start_postgres(postgres),
             *(self._start(self._services, one.spec(chosen.services[one.name])) for one in self._plan.services),
         )
-        await self._plan.migrate(addresses)
-        await ensure_logins(postgres, passwords)
+        await self._migrate(addresses, postgres, passwords)
         await together(*(self._start(self._workers, spec) for spec in self._plan.workers(addresses)))
+
+    async def _migrate(self, addresses: Addresses, postgres: Postgres, passwords: Passwords) -> None:
+        try:
+            await self._plan.migrate(addresses)
+            await ensure_logins(postgres, passwords)
+        except Exception as error:
+            raise StackError(f"Migrating the database in `{postgres.data}` failed: {error}") from error
 
     async def _start_temporal(self, temporal: TemporalServer) -> None:
         await self._start(self._servers, temporal.spec())
@@ -154,7 +164,10 @@ class Supervisor:
         kept = (*self._servers, *self._services, *self._workers)
         identities = tuple(keeper.identity for keeper in kept if keeper.identity)
         self._runtime = self._runtime.model_copy(update={"processes": identities})
-        self._runtime.write(self._home)
+        try:
+            self._runtime.write(self._home)
+        except OSError as error:  # such as a full disk, which must not end the watch over the processes
+            logger.error("Cannot write `%s`: %s", self._home.runtime, error)
 
 
 def choose_ports(plan: StackPlan, former: Ports | None) -> Ports:
