@@ -6,7 +6,10 @@ Nothing here does I/O or reads a clock, so workflow code may call all of it.
 from holdfast.errors import DeclarationError, HoldfastError, ToolError, ToolRefused, ToolUnavailable
 from holdfast.states import CallStatus, EffectState, RecoveryClass, SessionStatus, Tier
 from holdfast.tools import (
+    DidNotHappen,
     Idempotent,
+    Inconclusive,
+    Landed,
     Never,
     Operator,
     Probe,
@@ -20,9 +23,12 @@ from holdfast.tools import (
 __all__ = [
     "CallStatus",
     "DeclarationError",
+    "DidNotHappen",
     "EffectState",
     "HoldfastError",
     "Idempotent",
+    "Inconclusive",
+    "Landed",
     "Never",
     "Operator",
     "Probe",

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from holdfast.durations import Duration
 from holdfast.wire import Strict, Wire
 
 
@@ -21,9 +22,9 @@ class Limits(Strict):
     calls: int | None = Field(default=200, ge=0)
     tokens: int | None = Field(default=None, ge=1)
     usd: Decimal | None = Field(default=None, gt=0)
-    wall_time: timedelta | None = None
+    wall_time: Duration | None = None
     parallel_calls: int = Field(default=8, ge=1, le=50)
-    idle_timeout: timedelta = timedelta(days=7)
+    idle_timeout: Duration = timedelta(days=7)
     at_end: Literal["wrap_up", "stop"] = "wrap_up"
     """`wrap_up`: one last turn without tools, so that the user hears where things stand."""
 
@@ -51,9 +52,7 @@ class Spend(Wire):
 
     def with_turn(self, usage: Usage, usd: Decimal | None) -> Spend:
         known = None if self.usd is None or usd is None else self.usd + usd
-        return self.model_copy(
-            update={"turns": self.turns + 1, "tokens": self.tokens + usage.total, "usd": known}
-        )
+        return self.model_copy(update={"turns": self.turns + 1, "tokens": self.tokens + usage.total, "usd": known})
 
     def with_calls(self, number: int, usd: Decimal | None = Decimal(0)) -> Spend:
         known = None if self.usd is None or usd is None else self.usd + usd

@@ -12,8 +12,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from holdfast.budget import Limits
+from holdfast.messages import Principal
 from holdfast.policy import POLICY_VERSION, Policy
 from holdfast.states import RecoveryClass, Tier
+from holdfast.tools import Handler
 from holdfast.wire import Strict, Wire
 
 DEFAULT_MODEL = "claude-sonnet-5"
@@ -64,6 +66,7 @@ class ToolCard(Wire):
     timeout: timedelta
     attempts: int
     result_cap: int
+    handled: Handler = "activity"
     required: bool = True
     fallback: str | None = None
     undo: str | None = None
@@ -82,6 +85,7 @@ class ToolCard(Wire):
             timeout=self.timeout,
             attempts=self.attempts,
             undo=self.undo,
+            handled=self.handled,
         )
 
 
@@ -94,13 +98,18 @@ class ToolPlan(Wire):
     timeout: timedelta
     attempts: int
     undo: str | None = None
+    handled: Handler = "activity"
 
 
 class Catalogue(Wire):
     """Everything a session was opened with. Immutable; its digest is its name."""
 
     agent: AgentSpec
+    principal: Principal = Principal()
     tools: tuple[ToolCard, ...] = ()
+    """What the model is offered."""
+    compensations: tuple[ToolCard, ...] = ()
+    """The undos of `tools`: never offered to the model, run by an unwind."""
     policy_version: int = POLICY_VERSION
 
     def card(self, name: str) -> ToolCard | None:

@@ -15,12 +15,13 @@ from pydantic import Field
 from temporalio import activity
 from temporalio.common import RetryPolicy
 
+from holdfast import ids
 from holdfast.budget import Limits, Usage
 from holdfast.catalogue import ToolPlan
 from holdfast.facts import Fact
-from holdfast.messages import Principal
+from holdfast.messages import UNAUTHENTICATED, Principal
 from holdfast.policy import Policy
-from holdfast.states import CallStatus
+from holdfast.states import CallStatus, Tier
 from holdfast.wire import Wire
 
 LEASE = timedelta(seconds=15)
@@ -64,6 +65,8 @@ class SessionPlan(Wire):
     policy: Policy = Policy()
     policy_version: int = 1
     tools: tuple[ToolPlan, ...] = ()
+    on_max_tokens: Literal["continue", "stop"] = "continue"
+    on_refusal: Literal["stop", "fail"] = "stop"
     refused: str | None = None
 
     def tool(self, name: str) -> ToolPlan | None:
@@ -77,6 +80,7 @@ class UserMessage(Wire):
     id: str
     digest: str
     text: str | None = None
+    by: str = UNAUTHENTICATED
 
 
 class CallRef(Wire):
@@ -96,6 +100,10 @@ class Results(Wire):
     turn_head: str
     """Head the calls' effect ids were made with."""
     calls: tuple[CallRef, ...]
+
+    @property
+    def digest(self) -> str:
+        return ids.results_digest([(c.tool_use_id, c.status, c.digest or c.text or "") for c in self.calls])
 
 
 class ModelTurn(Wire):
@@ -170,6 +178,8 @@ class ExecuteCall(Wire):
     digest: str
     catalogue: str
     saga: SagaRef
+    tier: Tier | None = None
+    """The tier of these arguments (`tier` of the call's facts), where it is not the declared one."""
     authorization: Authorization
     attempts: int
     outbox: tuple[Fact, ...] = ()

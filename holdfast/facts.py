@@ -28,6 +28,7 @@ class Kind(StrEnum):
     MODEL_TURN = "model_turn"
     CALL_DECIDED = "call_decided"  # by policy: allow, deny, ask
     APPROVAL_ASKED = "approval_asked"
+    QUESTION_ASKED = "question_asked"  # the model asks a person; the next message answers
     APPROVAL_DECIDED = "approval_decided"  # by a person or by expiry
     EFFECT_INTENT = "effect_intent"
     EFFECT_OUTCOME = "effect_outcome"

@@ -39,6 +39,8 @@ class Send(Wire):
     text: str | None = None
     by: str = UNAUTHENTICATED
     steer: bool = False
+    trace: Mapping[str, str] = Field(default_factory=dict)
+    """W3C trace context of the sender; the request's spans join it."""
 
 
 class Decide(Wire):
@@ -62,11 +64,14 @@ class Command(Wire):
 
 
 class Resolve(Wire):
-    """What a person found out about a call whose outcome was unknown. Postgres already holds it."""
+    """What a person found out about a call whose outcome was unknown. Postgres already holds it.
+
+    `call` is `*` for a session held because Postgres was older than it: look again.
+    """
 
     id: str
     call: str
-    happened: bool
+    happened: bool = False
     by: str = UNAUTHENTICATED
     reason: str = ""
 
@@ -91,9 +96,7 @@ class SessionInput(Wire):
     limits: Limits | None = None
     """Overrides of the agent's limits for this session."""
     close_when_idle: bool = False
-    """`run`: one request, then the session completes."""
-    trace: Mapping[str, str] = Field(default_factory=dict)
-    """W3C trace context of the starter."""
+    """`run`: the session completes once nothing is queued."""
 
 
 class SessionResult(Wire):

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from holdfast.durations import Duration
 from holdfast.states import Tier, Verdict
 from holdfast.wire import Strict, Wire
 
@@ -35,9 +36,9 @@ class Policy(Strict):
     ask_tiers: frozenset[Tier] = frozenset({Tier.IRREVERSIBLE})
     roles: Mapping[str, RolePolicy] = Field(default_factory=dict)
     """When given, a call needs one of the principal's roles to list its tool."""
-    approval_expiry: timedelta = timedelta(hours=24)
+    approval_expiry: Duration = timedelta(hours=24)
     """How long a person may take to decide."""
-    use_within: timedelta = timedelta(hours=1)
+    use_within: Duration = timedelta(hours=1)
     """How long a decision may wait for the first claim, on the database's clock."""
     on_expiry: Literal["deny"] = "deny"
     on_unknown: Literal["hold", "tell"] = "hold"
@@ -76,9 +77,7 @@ def _decide_1(policy: Policy, tool: str, tier: Tier, roles: tuple[str, ...]) -> 
         return Decision(
             verdict=Verdict.DENY, rule=f"policy.deny:{denied}", reason=f"policy denies the tool `{tool}`"
         )
-    if policy.roles and not any(
-        _match(policy.roles[role].tools, tool) for role in roles if role in policy.roles
-    ):
+    if policy.roles and not any(_match(policy.roles[role].tools, tool) for role in roles if role in policy.roles):
         return Decision(
             verdict=Verdict.DENY,
             rule="policy.roles",

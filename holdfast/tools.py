@@ -9,18 +9,23 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_type_hints, overload
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, create_model
+from pydantic.errors import PydanticUserError
 
+from holdfast.durations import duration
 from holdfast.errors import DeclarationError
 from holdfast.states import RecoveryClass, Tier
 
 if TYPE_CHECKING:
     import httpx2
+
+Handler = Literal["activity", "workflow"]
+"""Who carries out a call: `execute_call`, or the workflow itself (`ask_human`, `wait_until`: nothing runs meanwhile)."""
 
 NAME = re.compile(r"^[a-zA-Z0-9_-]{1,64}$")  # what the Messages API accepts
 MAX_FACTS_BYTES = 512
@@ -29,23 +34,6 @@ DEFAULT_ATTEMPTS = 5
 DEFAULT_RESULT_CAP = 20_000
 
 Fn = TypeVar("Fn", bound=Callable[..., Any])
-_duration: TypeAdapter[timedelta] = TypeAdapter(timedelta)
-_SHORT = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h|d)$")
-_UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
-
-def duration(value: timedelta | str | int | float) -> timedelta:
-    """Read `"90s"`, `"15m"`, `"24h"`, ISO 8601 or a number of seconds.
-
-    Raises:
-        DeclarationError: when it is none of these.
-    """
-    if isinstance(value, str) and (short := _SHORT.match(value.strip())):
-        return timedelta(**{_UNITS[short[2]]: float(short[1])})
-    try:
-        return _duration.validate_python(value)
-    except ValueError as error:
-        raise DeclarationError(f'`{value}` is no duration; write "30s", "15m", "24h" or seconds') from error
 
 
 @dataclass(frozen=True)
@@ -68,8 +56,29 @@ class Idempotent:
 
 
 @dataclass(frozen=True)
+class Landed:
+    """A probe's answer: it happened, with this result."""
+
+    result: Any = None
+
+
+@dataclass(frozen=True)
+class DidNotHappen:
+    """A probe's answer: not so far. `final`: the service will refuse this key from now on, so sending is safe."""
+
+    final: bool = False
+
+
+@dataclass(frozen=True)
+class Inconclusive:
+    """A probe's answer: it cannot tell, and why."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Probe:
-    """Ask the service whether it happened: `probe(ctx, **args)`."""
+    """Ask the service whether it happened: `probe(ctx, **args)` gives Landed, DidNotHappen or Inconclusive."""
 
     probe: Callable[..., Any]
     kind = RecoveryClass.PROBE
@@ -149,14 +158,19 @@ class Tool:
     result_cap: int
     undo: Tool | str | Never | None = None
     undo_args: Callable[[dict[str, Any], Any], dict[str, Any]] | None = None
+    """Arguments of the undo from (arguments, result), both as JSON values."""
     facts: Callable[..., Mapping[str, Any]] | None = None
+    """What policy may know of these arguments, `facts(**arguments)`: pure, flat, at most `MAX_FACTS_BYTES`.
+    `tier` in it overrides the declared one."""
     semantic_key: Callable[..., str] | None = None
     required: bool = True
     fallback: str | None = None
+    """What the model is told in place of the failure of a tool that is not required."""
     owner: str | None = None
     runbook: str | None = None
     service: str | None = None
     cost_usd: float | None = None
+    handled: Handler = "activity"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.fn(*args, **kwargs)
@@ -174,6 +188,7 @@ class Tool:
 
     @cached_property
     def result(self) -> TypeAdapter[Any]:
+        """Checks and serialises what the tool returns. Raises `PydanticUserError` for a type without a schema."""
         return TypeAdapter(_hints(self.fn).get("return", Any))
 
     @cached_property
@@ -197,7 +212,13 @@ class Tool:
 
 
 def _hints(fn: Callable[..., Any]) -> dict[str, Any]:
-    return get_type_hints(fn, include_extras=True)
+    try:
+        return get_type_hints(fn, include_extras=True)
+    except NameError as error:
+        raise DeclarationError(
+            f"tool `{getattr(fn, '__name__', fn)}`: {error}; types of a tool are read at run time, "
+            "so import them outside `if TYPE_CHECKING`"
+        ) from error
 
 
 def _arguments_model(name: str, fn: Callable[..., Any], context: str | None) -> type[BaseModel]:
@@ -239,11 +260,10 @@ def tool(
     runbook: str | None = None,
     service: str | None = None,
     cost_usd: float | None = None,
+    handled: Handler = "activity",
     description: str | None = None,
 ) -> Callable[[Callable[..., Any]], Tool]: ...
-def tool(
-    fn: Callable[..., Any] | None = None, /, **options: Any
-) -> Tool | Callable[[Callable[..., Any]], Tool]:
+def tool(fn: Callable[..., Any] | None = None, /, **options: Any) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Declare a tool: `@tool` for a plain read, `@tool(tier=..., recovery=...)` for the rest.
 
     Raises:
@@ -286,6 +306,13 @@ def _declare(
     return declared
 
 
+def redeclare(declared: Tool, **changes: Any) -> Tool:
+    """The same tool with other settings, checked again. Raises DeclarationError as `tool` does."""
+    changed = replace(declared, **changes)
+    _check(changed)
+    return changed
+
+
 def _check(declared: Tool) -> None:
     def refuse(reason: str) -> None:
         raise DeclarationError(f"tool `{declared.name}`: {reason}")
@@ -293,14 +320,15 @@ def _check(declared: Tool) -> None:
     if not NAME.match(declared.name):
         refuse("a name is 1 to 64 letters, digits, `_` or `-`")
     if not declared.description.strip():
-        refuse(
-            "it has no docstring; say to the model when to use it, when not, and the format of each argument"
-        )
+        refuse("it has no docstring; say to the model when to use it, when not, and the format of each argument")
     if declared.attempts < 1:
         refuse("attempts must be at least 1")
     if declared.timeout <= timedelta(0):
         refuse("timeout must be above zero")
-    _ = declared.input_schema  # an argument without a JSON schema is found here, not in a session
+    try:
+        _ = declared.input_schema  # an argument without a JSON schema is found here, not in a session
+    except PydanticUserError as error:
+        refuse(f"an argument has no JSON schema: {str(error).splitlines()[0]}")
     writes = declared.tier is not Tier.READ
     if writes and isinstance(declared.recovery, Retry):
         refuse(
@@ -313,6 +341,8 @@ def _check(declared: Tool) -> None:
             "its class needs a `ToolContext` parameter: send `ctx.idempotency_key` to the service, "
             "or write through `ctx.transaction`"
         )
+    if isinstance(declared.recovery, Transactional) and not declared.is_async:
+        refuse("a Transactional tool is `async def`: it shares the recording transaction's connection")
     if declared.tier is Tier.REVERSIBLE and declared.undo_name is None:
         refuse(
             "it is `reversible` but names no undo; give `undo=`, or declare it `irreversible` "

@@ -1,0 +1,35 @@
+"""Waiting for a condition or a moment, with as few timers as will do: each costs two events of history."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from temporalio import workflow
+
+
+class Alarm:
+    """One timer, reused as long as it rings early enough; the caller looks again when it rings."""
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[None] | None = None
+        self._rings_at: datetime | None = None
+
+    async def wait(self, condition: Callable[[], bool], *, until: datetime | None) -> None:
+        """Return when the condition holds, or at `until` at the latest; maybe earlier."""
+        task = self._set(until) if until is not None else None
+        await workflow.wait_condition(lambda: condition() or (task is not None and task.done()))
+
+    def _set(self, moment: datetime) -> asyncio.Task[None]:
+        if self._task and not self._task.done() and self._rings_at and self._rings_at <= moment:
+            return self._task
+        self.stop()
+        self._rings_at = moment
+        self._task = asyncio.create_task(workflow.sleep(max(moment - workflow.now(), timedelta(0))))
+        return self._task
+
+    def stop(self) -> None:
+        if self._task and not self._task.done():
+            self._task.cancel()
+        self._task = None

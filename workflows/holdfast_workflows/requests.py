@@ -1,0 +1,187 @@
+"""Requests: what one user message asks for, from the message to the end of its saga. Pure over the state."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError, FailureError
+
+from holdfast import ids
+from holdfast.budget import exhausted
+from holdfast.contracts import Call, CallOutcome, ModelTurn, SagaRef, TurnResult, UserMessage
+from holdfast.facts import Fact, Kind
+from holdfast.messages import MAX_INLINE_BYTES, Command, Send, SessionInput
+from holdfast.states import CallStatus, SessionStatus, Tier
+from holdfast_workflows.state import OpenCall, OpenRequest, SessionState, message_digest
+
+CONTINUE = "Your answer was cut off at the output limit. Go on where you stopped."
+
+
+def read_start(start: Any) -> SessionInput:
+    """Read the workflow's input, as a client, the CLI or `temporal workflow start` sent it.
+
+    Raises:
+        ApplicationError: naming what does not fit, so that the session fails instead of hanging.
+    """
+    try:
+        given = SessionInput.model_validate(start)
+    except ValidationError as error:
+        fields = "; ".join(f"`{'.'.join(map(str, e['loc']))}`: {e['msg']}" for e in error.errors())
+        raise ApplicationError(
+            f'the input of AgentSession is `{{"agent": ..., "message": ...}}`: {fields}',
+            type="invalid_input",
+            non_retryable=True,
+        ) from error
+    if given.message is not None and len(given.message.encode("utf-8", "replace")) > MAX_INLINE_BYTES:
+        raise ApplicationError(
+            f"an inline message is at most {MAX_INLINE_BYTES // 1024} KiB; start the session with `holdfast start`",
+            type="invalid_input",
+            non_retryable=True,
+        )
+    return given
+
+
+def new_session(start: Any, info: workflow.Info, now: datetime) -> SessionState:
+    """The state of a session that starts; a bad input gives an empty one, and `run` refuses it."""
+    try:
+        given = read_start(start)
+    except ApplicationError:
+        given = SessionInput()
+    state = SessionState(
+        principal=given.principal,
+        agent=given.agent,
+        limits=given.limits,
+        close_when_idle=given.close_when_idle,
+        started_at=now,
+        head=ids.first_head(info.workflow_id),
+    )
+    if given.send:
+        state.queue.append(given.send)
+    if given.message:
+        state.queue.append(
+            Send(id=f"{info.workflow_id}/start", text=given.message, by=given.principal.requested_by)
+        )
+    return state
+
+
+def open_request(state: SessionState, session_id: str) -> None:
+    """Take the first queued message as the next request."""
+    message = _user_message(state.queue.pop(0), state)
+    state.requests += 1
+    head = ids.next_head(state.head, message.digest)
+    state.request = OpenRequest(
+        number=state.requests,
+        saga=SagaRef(id=ids.saga_id(session_id, state.requests, head), request=state.requests),
+        trace=state.trace,
+    )
+    state.reason = ""
+    state.incoming.append(message)
+
+
+def take_steering(state: SessionState) -> None:
+    """Steering messages join the open request, after the results they came during."""
+    for message in [m for m in state.queue if m.steer]:
+        state.queue.remove(message)
+        state.incoming.append(_user_message(message, state))
+
+
+def _user_message(message: Send, state: SessionState) -> UserMessage:
+    if message.trace:
+        state.trace = dict(message.trace)
+    digest = message.digest or message_digest(message.text or "")
+    return UserMessage(id=message.id, digest=digest, text=message.text, by=message.by)
+
+
+def limit_reached(state: SessionState, now: datetime) -> str | None:
+    assert state.plan is not None
+    return exhausted(state.plan.limits, state.spend, now - state.started_at)
+
+
+def model_turn(state: SessionState, request: OpenRequest, session_id: str) -> ModelTurn:
+    """The next model turn, on the head that all incoming messages make."""
+    assert state.plan is not None
+    head = state.head
+    for message in state.incoming:
+        head = ids.next_head(head, message.digest)
+    return ModelTurn(
+        session_id=session_id,
+        turn=state.turn + 1,
+        parent=state.head,
+        head=head,
+        incoming=tuple(state.incoming),
+        catalogue=state.plan.catalogue,
+        saga=request.saga,
+        final=request.final,
+        trace=request.trace,
+    )
+
+
+def record_turn(state: SessionState, request: OpenRequest, turn: ModelTurn, result: TurnResult) -> tuple[Call, ...]:
+    """Take in a recorded turn; returns its calls."""
+    state.turn = turn.turn
+    state.head = ids.next_head(turn.head, result.message)
+    state.incoming = []
+    state.spend = state.spend.with_turn(result.usage, result.usd)
+    state.answer = result.message
+    state.spoken = result.text
+    if turn.final:
+        request.final_done = True
+    return result.calls
+
+
+def is_over(state: SessionState, request: OpenRequest, result: TurnResult) -> bool:
+    """Whether a turn without calls ends its request; prepares the next turn where it does not."""
+    assert state.plan is not None
+    if request.final_done or result.committed:
+        return True
+    if result.stop_reason == "pause_turn":
+        return False
+    if result.stop_reason == "max_tokens" and state.plan.on_max_tokens == "continue":
+        state.incoming.append(
+            UserMessage(id=f"continue-{state.turn}", digest=message_digest(CONTINUE), text=CONTINUE)
+        )
+        return False
+    if result.stop_reason == "refusal" and state.plan.on_refusal == "fail":
+        state.reason = "the model refused"
+        state.last_outcome = SessionStatus.FAILED
+        return True
+    return not any(m.steer for m in state.queue)
+
+
+def close_request(
+    state: SessionState, request: OpenRequest, *, committed: bool, outcome: SessionStatus, now: datetime
+) -> None:
+    """End the request. A saga the last turn did not commit is closed by a fact: the ledger judges what stands."""
+    state.request = None
+    state.compensations = []
+    state.last_outcome = outcome
+    if committed:
+        return
+    state.outbox.append(
+        Fact(
+            key=f"saga:{request.saga.id}:closed",
+            kind=Kind.SAGA_CLOSED,
+            at=now,
+            saga_id=request.saga.id,
+            outcome="COMMITTED" if outcome is SessionStatus.COMPLETED else "ABORTED",
+            body={"epoch": request.saga.epoch, "reason": state.reason},
+        )
+    )
+
+
+def lost_call(call: OpenCall, error: FailureError) -> CallOutcome:
+    """What a call's activity that failed for good leaves: a read failed, a write is in doubt."""
+    cause = error.cause or error
+    if call.tier is Tier.READ:
+        return CallOutcome(status=CallStatus.ERROR, code="internal", text=f"the tool failed: {cause}"[:500])
+    return CallOutcome(status=CallStatus.UNKNOWN, code="internal", text=f"the attempt was lost: {cause}"[:500])
+
+
+def stopped(how: str, command: Command | None) -> str:
+    """`aborted by ann: wrong booking`, as the model, the user and the ledger read it."""
+    if command is None:
+        return f"{how} from Temporal"
+    return f"{how} by {command.by}" + (f": {command.reason}" if command.reason else "")

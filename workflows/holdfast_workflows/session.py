@@ -1,0 +1,396 @@
+"""`AgentSession`: one conversation with an agent, as one workflow chain.
+
+The main loop works on one request at a time; handlers only fill the mailbox. All state is `SessionState`, so
+continue-as-new may happen whenever no activity is in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+
+from holdfast import contracts
+from holdfast.contracts import CallOutcome, CloseSession, ExecuteCall, ModelTurn, OpenSession, TurnResult
+from holdfast.facts import Fact, Kind
+from holdfast.messages import SESSION_WORKFLOW, Command, SessionResult
+from holdfast.states import SessionStatus
+from holdfast_workflows import calls, requests
+from holdfast_workflows.alarm import Alarm
+from holdfast_workflows.display import Display
+from holdfast_workflows.handlers import Handlers
+from holdfast_workflows.outbox import Outbox
+from holdfast_workflows.state import OpenCall, OpenRequest, OpenTurn, SessionState
+
+_SHORT = timedelta(minutes=1)
+_TURN = "turn"
+
+
+def _options(activity_id: str, summary: str, timeout: timedelta) -> workflow.ActivityConfig:
+    """What every scheduled activity carries. An effect ends by returning its outcome, so retries do not end it."""
+    return workflow.ActivityConfig(
+        activity_id=activity_id,
+        summary=summary[:200],
+        start_to_close_timeout=timeout,
+        heartbeat_timeout=contracts.LEASE,
+        retry_policy=contracts.SETTLE,
+        cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    )
+
+
+@workflow.defn(name=SESSION_WORKFLOW)
+class AgentSession(Handlers):
+    @workflow.init
+    def __init__(self, start: Any, carried: SessionState | None = None) -> None:
+        # `start` is refused in `run`: raising here would fail the workflow task for ever, not the session
+        super().__init__(carried or requests.new_session(start, workflow.info(), workflow.now()))
+        self.outbox = Outbox(self.state)
+        self.display = Display(self.state)
+        self.alarm = Alarm()
+        self._running: dict[str, workflow.ActivityHandle[CallOutcome]] = {}
+
+    @workflow.run
+    async def run(self, start: Any, carried: SessionState | None = None) -> SessionResult:
+        if carried is None:
+            requests.read_start(start)
+        try:
+            await self._open()
+            while not self._over():
+                self._continue_as_new_if_due()
+                await self._step()
+                if workflow.cancellation_reason() is not None:
+                    raise asyncio.CancelledError  # an activity that finished anyway swallows the request
+        except BaseException as error:
+            if not is_cancelled_exception(error):
+                raise
+            await self._cancelled()
+            raise
+        return await self._end()
+
+    async def _step(self) -> None:
+        request = self.state.request
+        if request is None:
+            await self._next_request()
+        elif request.held:
+            await self._wait_while_held(request)
+        elif request.turn is None:
+            await self._model_turn(request)
+        else:
+            await self._settle_calls(request, request.turn)
+
+    async def _open(self) -> None:
+        state = self.state
+        if state.plan is not None:
+            self.display.show(state.status, state.reason)
+            return
+        info = workflow.info()
+        opening = OpenSession(
+            session_id=info.workflow_id,
+            run_id=info.first_execution_run_id,
+            agent=state.agent,
+            principal=state.principal,
+            limits=state.limits,
+            started_at=state.started_at,
+        )
+        self.display.show(SessionStatus.RUNNING)
+        plan = await workflow.execute_activity(
+            contracts.open_session,
+            opening,
+            **_options("open", f"open a session of agent {state.agent}", _SHORT),
+        )
+        if plan.refused:
+            raise ApplicationError(plan.refused, type="session_refused", non_retryable=True)
+        state.plan = plan
+
+    async def _next_request(self) -> None:
+        state = self.state
+        assert state.plan is not None
+        if state.queue:
+            requests.open_request(state, workflow.info().workflow_id)
+            return
+        if state.close_when_idle:
+            self._close_because("")
+            return
+        self.display.show(SessionStatus.IDLE, state.reason)
+        await self.outbox.flush()
+        deadline = workflow.now() + state.plan.limits.idle_timeout
+        while not (state.queue or state.close) and workflow.now() < deadline:
+            await self.alarm.wait(lambda: bool(state.queue or state.close), until=deadline)
+        if not (state.queue or state.close):
+            self._close_because("no message within the idle timeout")
+
+    async def _model_turn(self, request: OpenRequest) -> None:
+        self._check_limits(request)
+        if self._stopping():
+            await self._stop_request(request)
+            return
+        if request.final_done:
+            self._finish_request(request, SessionStatus.COMPLETED)
+            return
+        requests.take_steering(self.state)
+        self.display.show(SessionStatus.RUNNING)
+        turn = requests.model_turn(self.state, request, workflow.info().workflow_id)
+        try:
+            result = await self._ask_model(turn)
+        except ActivityError as error:
+            self.outbox.lost(_TURN)
+            if not is_cancelled_exception(error):
+                raise
+            await self._stop_request(request)  # stopped before it said anything
+            return
+        self.outbox.arrived(_TURN)
+        self._after_turn(request, turn, result)
+
+    async def _ask_model(self, turn: ModelTurn) -> TurnResult:
+        assert self.state.plan is not None
+        summary = f"turn {turn.turn}: {self.state.plan.model}" + (", the last" if turn.final else "")
+        handle = workflow.start_activity(
+            contracts.model_turn,
+            turn.model_copy(update={"outbox": self.outbox.board(_TURN)}),
+            **_options(f"turn-{turn.turn}", summary, contracts.MODEL_TIMEOUT),
+        )
+        await workflow.wait_condition(lambda: handle.done() or self._stopping())
+        if not handle.done():
+            handle.cancel()
+        return await handle
+
+    def _after_turn(self, request: OpenRequest, turn: ModelTurn, result: TurnResult) -> None:
+        state = self.state
+        if result.held:
+            request.held = result.held
+            return
+        if result.failed:
+            self._finish_request(request, SessionStatus.FAILED, reason=result.failed)
+            return
+        open_calls = requests.record_turn(state, request, turn, result)
+        if open_calls:
+            request.turn = calls.open_turn(state, turn.turn, turn.head, open_calls, workflow.now())
+        elif not self._stopping() and requests.is_over(state, request, result):
+            outcome = SessionStatus.FAILED if state.reason else SessionStatus.COMPLETED
+            self._finish_request(request, outcome, reason=state.reason, committed=result.committed)
+
+    async def _settle_calls(self, request: OpenRequest, turn: OpenTurn) -> None:
+        """Run what may run and wait for the rest, until every call is settled."""
+        while not all(call.settled for call in turn.calls):
+            if self._stopping():
+                await self._stop_request(request)
+                return
+            self._absorb(turn)
+            if not request.held:
+                self._schedule(turn)
+            if request.held and not self._running:
+                return
+            if all(call.settled for call in turn.calls):
+                break
+            self.display.show(*calls.waiting_for(turn))
+            await self.outbox.flush()
+            if not self._running and self._should_continue_as_new():
+                return  # nothing is in flight: the next run goes on waiting
+            await self.alarm.wait(lambda: self._has_news(turn), until=calls.next_wake(turn))
+        self.state.incoming.append(turn.results())
+        request.turn = None
+
+    def _absorb(self, turn: OpenTurn) -> None:
+        """Take in what came since the last look: decisions, answers, resolutions, finished calls."""
+        state, now = self.state, workflow.now()
+        for number in [number for number, handle in self._running.items() if handle.done()]:
+            self._finished(turn, number)
+        if state.close:
+            calls.cancel_open(state, turn, "the session is being closed", now, frozenset(self._running))
+        calls.answer_question(state, turn)
+        calls.apply_decisions(state, turn, now)
+        for resolve in state.resolved:
+            calls.apply_resolution(turn, resolve)
+        state.resolved.clear()
+
+    def _finished(self, turn: OpenTurn, number: str) -> None:
+        handle = self._running.pop(number)
+        call = next(call for call in turn.calls if call.number == number)
+        try:
+            outcome = handle.result()
+        except ActivityError as error:
+            self.outbox.lost(number)
+            if is_cancelled_exception(error):
+                return  # before it was dispatched: whoever cancelled it settles it
+            outcome = requests.lost_call(call, error)
+        else:
+            self.outbox.arrived(number)
+        if outcome.held and self.state.request:
+            self.state.request.held = outcome.held
+            return
+        calls.apply_outcome(self.state, call, outcome)
+
+    def _schedule(self, turn: OpenTurn) -> None:
+        assert self.state.plan is not None
+        room = self.state.plan.limits.parallel_calls - len(self._running)
+        for call in calls.ready(turn, set(self._running))[: max(room, 0)]:
+            self._running[call.number] = self._start_call(turn, call)
+
+    def _start_call(self, turn: OpenTurn, call: OpenCall) -> workflow.ActivityHandle[CallOutcome]:
+        state, plan = self.state, calls.plan_of(self.state, call)
+        assert state.plan
+        assert state.request
+        assert call.authorization
+        request = ExecuteCall(
+            session_id=workflow.info().workflow_id,
+            turn=turn.number,
+            head=turn.head,
+            call=call.number,
+            tool_use_id=call.call.tool_use_id,
+            tool=call.call.tool,
+            digest=call.call.digest,
+            catalogue=state.plan.catalogue,
+            saga=state.request.saga,
+            authorization=call.authorization,
+            attempts=plan.attempts,
+            outbox=self.outbox.board(call.number),
+            trace=state.request.trace,
+        )
+        return workflow.start_activity(
+            contracts.execute_call,
+            request,
+            **_options(
+                f"turn-{call.number}.{call.call.tool}",
+                f"{call.call.tool} {call.call.preview}",
+                plan.timeout + contracts.RECORD_MARGIN,
+            ),
+        )
+
+    def _has_news(self, turn: OpenTurn) -> bool:
+        state = self.state
+        return bool(
+            self._stopping()
+            or (state.close and any(not call.settled and call.number not in self._running for call in turn.calls))
+            or state.resolved
+            or any(handle.done() for handle in self._running.values())
+            or calls.has_answer(state, turn)
+        )
+
+    def _stopping(self) -> bool:
+        return bool(self.state.abort or self.state.interrupt or workflow.cancellation_reason() is not None)
+
+    async def _stop_request(self, request: OpenRequest) -> None:
+        """End the open request now: interrupted keeps what was done, aborted does not commit it."""
+        state = self.state
+        aborted = state.abort is not None or state.interrupt is None
+        reason = requests.stopped("aborted" if aborted else "interrupted", state.abort or state.interrupt)
+        if request.turn is not None:
+            await self._settle_running(request.turn)
+            calls.cancel_open(state, request.turn, reason, workflow.now())
+            state.incoming.append(request.turn.results())
+            request.turn = None
+        outcome = SessionStatus.ABORTED if aborted else SessionStatus.COMPLETED
+        self._finish_request(request, outcome, reason=reason)
+        state.abort = state.interrupt = None
+
+    async def _settle_running(self, turn: OpenTurn) -> None:
+        """Ask what runs to stop, and wait: dispatched writes finish, the rest is cancelled."""
+        for handle in self._running.values():
+            handle.cancel()
+        while self._running:
+            await workflow.wait_condition(lambda: any(handle.done() for handle in self._running.values()))
+            for number in [number for number, handle in self._running.items() if handle.done()]:
+                self._finished(turn, number)
+
+    def _finish_request(
+        self, request: OpenRequest, outcome: SessionStatus, *, reason: str = "", committed: bool = False
+    ) -> None:
+        self.state.reason = reason
+        requests.close_request(self.state, request, committed=committed, outcome=outcome, now=workflow.now())
+        if request.final:
+            self._close_because(request.final)
+
+    async def _wait_while_held(self, request: OpenRequest) -> None:
+        """Postgres does not have what the session stands on: run nothing until a person says so."""
+        state = self.state
+        self.display.show(SessionStatus.HELD, request.held or "")
+        await workflow.wait_condition(lambda: self._stopping() or bool(state.resolved or state.close))
+        if self._stopping() or state.close:
+            await self._stop_request(request)
+            return
+        state.resolved.clear()
+        request.held = None
+
+    def _check_limits(self, request: OpenRequest) -> None:
+        """Make the next turn the last one where a limit is reached or the session is being closed."""
+        state = self.state
+        assert state.plan is not None
+        if request.final:
+            return
+        if state.close:
+            request.final = requests.stopped("closed", state.close)
+            return
+        reason = requests.limit_reached(state, workflow.now())
+        if reason is None:
+            return
+        request.final = reason
+        request.final_done = state.plan.limits.at_end == "stop"
+        state.outbox.append(
+            Fact(
+                key=f"limit:{state.turn}",
+                kind=Kind.LIMIT_REACHED,
+                at=workflow.now(),
+                turn=state.turn,
+                body={"reason": reason},
+            )
+        )
+
+    def _close_because(self, reason: str) -> None:
+        if self.state.close is None:
+            self.state.close = Command(id="self", by="session", reason=reason)
+
+    def _over(self) -> bool:
+        return self.state.close is not None and self.state.request is None
+
+    async def _cancelled(self) -> None:
+        """A Temporal cancel means: abort the open request, then end."""
+        if self.state.plan is None:
+            return
+        if self.state.request:
+            await self._stop_request(self.state.request)
+        await self._close(SessionStatus.ABORTED, "cancelled")
+
+    async def _end(self) -> SessionResult:
+        state = self.state
+        status, reason = SessionStatus.COMPLETED, state.close.reason if state.close else ""
+        if state.close_when_idle and state.last_outcome is not SessionStatus.COMPLETED:
+            status, reason = state.last_outcome, state.reason
+        await self._close(status, reason)
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        if status is SessionStatus.FAILED:
+            raise ApplicationError(reason, type="session_failed", non_retryable=True)
+        return SessionResult(
+            status=status,
+            turns=state.spend.turns,
+            calls=state.spend.calls,
+            reason=reason,
+            answer_digest=state.answer,
+        )
+
+    async def _close(self, status: SessionStatus, reason: str) -> None:
+        closing = CloseSession(
+            session_id=workflow.info().workflow_id,
+            status=status,
+            reason=reason,
+            at=workflow.now(),
+            outbox=self.outbox.board("close"),
+        )
+        await workflow.execute_activity(
+            contracts.close_session,
+            closing,
+            **_options("close", f"close the session: {status}", _SHORT),
+        )
+        self.outbox.arrived("close")
+        self.display.show(status, reason)
+
+    def _should_continue_as_new(self) -> bool:
+        info = workflow.info()
+        return info.is_continue_as_new_suggested() or info.is_target_worker_deployment_version_changed()
+
+    def _continue_as_new_if_due(self) -> None:
+        if self.state.plan is None or self._running or not self._should_continue_as_new():
+            return
+        workflow.continue_as_new(args=[{"agent": self.state.agent}, self.state])
