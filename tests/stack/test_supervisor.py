@@ -32,6 +32,19 @@ def worker(home: Path) -> psutil.Process | None:
     return identity.process() if identity else None
 
 
+def readable_by_others(home: Path) -> list[Path]:
+    """Files of `home` that another user could read if the directory let them."""
+    files = [path for path in home.rglob("*") if path.is_file()]
+    return [path for path in files if path.stat().st_mode & 0o077]
+
+
+async def namespace_id(address: str) -> str:
+    """What tells one Temporal database from another."""
+    client = await Client.connect(address)
+    request = DescribeNamespaceRequest(namespace=client.namespace)
+    return (await client.workflow_service.describe_namespace(request)).namespace_info.id
+
+
 async def test_up_runs_both_servers_as_designed_and_a_second_up_is_a_no_op(
     home: Path, start_stack: StartStack
 ) -> None:
@@ -53,7 +66,7 @@ async def test_up_runs_both_servers_as_designed_and_a_second_up_is_a_no_op(
     await connection.close()
     with pytest.raises(asyncpg.InvalidPasswordError):
         await asyncpg.connect(runtime.addresses.app_dsn, password="guessed")
-    assert home.joinpath("runtime.json").stat().st_mode & 0o077 == 0
+    assert readable_by_others(home) == []
 
     first.send(signal.SIGINT)
     assert first.ended()[0] == 0
@@ -74,11 +87,13 @@ async def test_a_restart_keeps_the_data_and_the_ports(home: Path, start_stack: S
     connection = await asyncpg.connect(before.addresses.migrate_dsn)
     await connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
     await connection.close()
+    namespace = await namespace_id(before.addresses.temporal)
     assert stop_running(home).was_running
     assert read_runtime(home) is None
 
     after = start_stack().ready()
     assert after.addresses == before.addresses
+    assert await namespace_id(after.addresses.temporal) == namespace
     connection = await asyncpg.connect(after.addresses.migrate_dsn)
     assert await connection.fetchval("SELECT answer FROM kept") == 42
     await connection.close()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from holdfast.errors import HoldfastError
 
-class StackError(Exception):
-    """The embedded stack cannot do what was asked; the message is written for the person at the terminal."""
+
+class StackError(HoldfastError):
+    """The embedded stack cannot do what was asked."""
 
 
 class StartFailed(StackError):

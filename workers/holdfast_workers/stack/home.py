@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,14 +64,6 @@ class Home:
 
 
 CHOOSE_HOME = "Choose another one with `--data DIR` or HOLDFAST_HOME."
-
-
-def default_home(environ: Mapping[str, str]) -> Path:
-    """`HOLDFAST_HOME`, or the user's data directory of this platform; always absolute."""
-    from platformdirs import user_data_path
-
-    chosen = environ.get("HOLDFAST_HOME")
-    return Path(chosen).expanduser().resolve() if chosen else user_data_path("holdfast").resolve()
 
 
 def new_password() -> str:

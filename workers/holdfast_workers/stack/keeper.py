@@ -32,7 +32,7 @@ class Keeper:
 
     @property
     def identity(self) -> ProcessIdentity | None:
-        """The process as it runs now; None between two lives."""
+        """The process as it runs now, or as it last ran; None before and after."""
         if self._child is None:
             return None
         return self._child.identity.model_copy(update={"restarts": self._restarts})
@@ -62,8 +62,6 @@ class Keeper:
                 delay = FIRST_DELAY_S
             logger.warning("`%s` (pid %d) ended with code %d", self._spec.name, child.identity.pid, code)
             await child.stop()  # what it left behind in its process group
-            self._child = None
-            self._changed()
             child, delay = await self._start_again(delay)
 
     async def _start_again(self, delay: float) -> tuple[ChildProcess, float]:

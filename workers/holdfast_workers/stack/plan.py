@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,15 +37,6 @@ class Service:
             env=self.env,
             ready=http_probe(self.url(port) + self.health_path),
         )
-
-
-def scripted_model() -> Service:
-    """The model that stands in where there is no key; its URL becomes `Addresses.model`."""
-    return Service(
-        name="model",
-        argv=(sys.executable, "-m", "holdfast_workers.scripted_model", "--port", "{port}"),
-        preferred_port=8787,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

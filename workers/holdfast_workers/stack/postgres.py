@@ -53,6 +53,7 @@ class Postgres:
             env=bare_environment(),
             inherit_env=False,  # PG* variables are for clients
             argv=(str(program("postgres")), "-D", str(self.data), *options),
+            private=True,
             ready=self.accepts_connections,
             stop_signal=signal.SIGINT,  # "fast": ends open sessions, writes a checkpoint
             stop_within_s=20.0,

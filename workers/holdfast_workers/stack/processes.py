@@ -53,6 +53,7 @@ class ProcessSpec:
     stop_signal: signal.Signals = signal.SIGTERM
     stop_within_s: float = 10.0
     user: User | None = None
+    private: bool = False  # the files it makes are for its own user only
 
 
 class ProcessIdentity(BaseModel):
@@ -112,6 +113,7 @@ class ChildProcess:
                 stdout=log,
                 stderr=log,
                 cwd=spec.cwd,
+                umask=0o077 if spec.private else -1,
                 env={**(os.environ if spec.inherit_env else {}), **spec.env},
                 # A Ctrl-C in the terminal is for the supervisor, which stops the others in order.
                 start_new_session=True,
@@ -190,7 +192,7 @@ def open_log(log_file: Path) -> BinaryIO:
     log_file.parent.mkdir(parents=True, exist_ok=True)
     if log_file.exists() and log_file.stat().st_size > LOG_KEPT_BYTES:
         log_file.replace(log_file.with_suffix(".old.log"))
-    return log_file.open("ab")
+    return os.fdopen(os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
 
 
 def tail(log_file: Path, *, since: int = 0) -> str:

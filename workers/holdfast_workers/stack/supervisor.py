@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from holdfast_workers.stack import ports
-from holdfast_workers.stack.errors import StackError
 from holdfast_workers.stack.home import Home, Passwords
 from holdfast_workers.stack.keeper import Keeper
 from holdfast_workers.stack.leftovers import stop_leftovers
@@ -99,15 +98,9 @@ class Supervisor:
             self._start_postgres(postgres),
             *(self._start(self._services, one.spec(chosen.services[one.name])) for one in self._plan.services),
         )
-        await self._migrate(addresses, postgres, passwords)
+        await self._plan.migrate(addresses)
+        await ensure_logins(postgres, passwords)
         await together(*(self._start(self._workers, spec) for spec in self._plan.workers(addresses)))
-
-    async def _migrate(self, addresses: Addresses, postgres: Postgres, passwords: Passwords) -> None:
-        try:
-            await self._plan.migrate(addresses)
-            await ensure_logins(postgres, passwords)
-        except Exception as error:
-            raise StackError(f"Migrating the database in `{postgres.data}` failed: {error}") from error
 
     async def _start_temporal(self, temporal: TemporalServer) -> None:
         await self._start(self._servers, temporal.spec())

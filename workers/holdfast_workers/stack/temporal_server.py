@@ -72,6 +72,7 @@ class TemporalServer:
             inherit_env=False,  # TEMPORAL_* variables are for clients; keys are no business of a server
             # The server takes `?` and `%` in a path for SQLite's own, so it gets the bare name.
             cwd=self.database.parent if self.database else None,
+            private=True,
             ready=self.serves_namespace,
             # Its orderly end takes a second, which an empty memory is not worth.
             stop_signal=signal.SIGTERM if self.database else signal.SIGKILL,
