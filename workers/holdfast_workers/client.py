@@ -27,13 +27,12 @@ from temporalio.client import (
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
 from temporalio.common import (
-    SearchAttributeKey,
     SearchAttributePair,
     TypedSearchAttributes,
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
-from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.exceptions import ApplicationError, CancelledError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from holdfast import ids
@@ -57,17 +56,13 @@ from holdfast_ledger.records import Registration
 from holdfast_ledger.store import Ledger
 from holdfast_workers.settings import TASK_QUEUE, Settings, SettingsError
 from holdfast_workers.temporal import TemporalUnavailable, connect_temporal
+from holdfast_workflows import attributes
 
 UPDATE_WITHIN = timedelta(seconds=5)
 """How long a worker may take to answer an Update before the signal takes its place."""
 FIRST_MESSAGE = "start"
 """Id of the message a session starts with."""
 SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
-
-STATUS = SearchAttributeKey.for_keyword("HoldfastStatus")
-AGENT = SearchAttributeKey.for_keyword("HoldfastAgent")
-TENANT = SearchAttributeKey.for_keyword("HoldfastTenant")
-PENDING_APPROVALS = SearchAttributeKey.for_int("HoldfastPendingApprovals")
 
 Content = str | list[dict[str, Any]]
 """Text, or content blocks in the Messages API's own format."""
@@ -279,12 +274,17 @@ class Holdfast:
         return await self._deliver(session_id, "resolve", resolve.id, resolve)
 
     async def result(self, session_id: str) -> SessionResult:
-        """Wait for the session's end. One that Temporal ended (terminate, timeout) has the status `failed`."""
+        """Wait for the session's end.
+
+        One that ended without a result of its own (failed, cancelled, terminated) has 0 turns here, and the reason.
+        """
         try:
             return await self._handle(session_id).result()
         except WorkflowFailureError as failure:
-            said = str(failure.cause or failure)
-            return SessionResult(status=SessionStatus.FAILED, turns=0, calls=0, reason=said)
+            cause = failure.cause
+            status = SessionStatus.ABORTED if isinstance(cause, CancelledError) else SessionStatus.FAILED
+            said = cause.message if isinstance(cause, ApplicationError) else str(cause)
+            return SessionResult(status=status, turns=0, calls=0, reason=said)
         except RPCError as error:
             raise self._explained(session_id, error) from error
 
@@ -321,10 +321,10 @@ class Holdfast:
         """Start it; False if it was started before."""
         principal = request.principal
         known: list[SearchAttributePair[Any]] = [
-            SearchAttributePair(STATUS, SessionStatus.RUNNING.value),
-            SearchAttributePair(AGENT, request.agent),
-            SearchAttributePair(PENDING_APPROVALS, 0),
-            *([SearchAttributePair(TENANT, principal.tenant)] if principal.tenant else []),
+            SearchAttributePair(attributes.STATUS, SessionStatus.RUNNING.value),
+            SearchAttributePair(attributes.AGENT, request.agent),
+            SearchAttributePair(attributes.PENDING_APPROVALS, 0),
+            *([SearchAttributePair(attributes.TENANT, principal.tenant)] if principal.tenant else []),
         ]
         try:
             return await self._start_once(session_id, request, TypedSearchAttributes(known))

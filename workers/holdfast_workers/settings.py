@@ -126,6 +126,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "ANTHROPIC_API_KEY": "Key for Claude. Without any model setting `holdfast up` plays scripted scenarios.",
     "ANTHROPIC_AUTH_TOKEN": "Bearer token instead of a key, for gateways.",
     "ANTHROPIC_BASE_URL": "Another address of the Messages API: a gateway or a scripted model.",
+    "HOLDFAST_SCRIPTED_MODEL": "Base address of a scripted model to ask instead of Claude, whatever keys are set.",
     "TEMPORAL_PROFILE": "Profile of Temporal's configuration file, the one the `temporal` command reads.",
     "TEMPORAL_CONFIG_FILE": "Another place for that file.",
     "TEMPORAL_ADDRESS": "Temporal's address, `host:port`.",
@@ -197,6 +198,8 @@ def _temporal(
 
 
 def _model(environ: Mapping[str, str], stack: Addresses | None) -> ModelSettings:
+    if scripted := environ.get("HOLDFAST_SCRIPTED_MODEL"):
+        return ModelSettings(base_url=scripted, scripted=True)
     given: dict[str, Any] = {
         "provider": environ.get("HOLDFAST_MODEL_PROVIDER"),
         "api_key": environ.get("ANTHROPIC_API_KEY"),

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from temporalio.api.workflowservice.v1 import GetClusterInfoRequest
 from temporalio.client import Client, Interceptor, Plugin
 from temporalio.envconfig import ClientConfig
 from temporalio.runtime import Runtime
@@ -75,3 +76,15 @@ def unreachable(address: str, error: BaseException) -> str:
         f"Temporal does not answer at {address} ({why}). Start the stack with `holdfast up`, "
         "or say where Temporal is with --address, --profile or TEMPORAL_ADDRESS."
     )
+
+
+async def identity(client: Client) -> tuple[str, str]:
+    """Which Temporal this is: its cluster id and the namespace. A database belongs to one such pair.
+
+    Raises `TemporalUnavailable`.
+    """
+    try:
+        info = await client.workflow_service.get_cluster_info(GetClusterInfoRequest())
+    except RPCError as error:
+        raise TemporalUnavailable(unreachable(client.service_client.config.target_host, error)) from error
+    return info.cluster_id, client.namespace

