@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import httpx2
 
 Handler = Literal["activity", "workflow"]
-"""Who carries out a call: `execute_call`, or the workflow itself (`ask_human`, `wait_until`: nothing runs meanwhile)."""
+"""Who carries out a call: `execute_call`, or the workflow itself (`ask_human`, `wait_until`) with no activity."""
 
 NAME = re.compile(r"^[a-zA-Z0-9_-]{1,64}$")  # what the Messages API accepts
 MAX_FACTS_BYTES = 512
@@ -161,7 +161,7 @@ class Tool:
     """Arguments of the undo from (arguments, result), both as JSON values."""
     facts: Callable[..., Mapping[str, Any]] | None = None
     """What policy may know of these arguments, `facts(**arguments)`: pure, flat, at most `MAX_FACTS_BYTES`.
-    `tier` in it overrides the declared one."""
+    `tier` in it overrides the declared one; raising `ToolRefused` tells the model why such a call cannot run."""
     semantic_key: Callable[..., str] | None = None
     required: bool = True
     fallback: str | None = None

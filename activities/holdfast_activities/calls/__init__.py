@@ -1,0 +1,1 @@
+"""Executing one call through the effect protocol: claim, dispatch, record, and what each ending means."""
