@@ -1,0 +1,171 @@
+"""The `model_turn` activity: call the model once and record what came back in one transaction.
+
+An answer that is recorded is never paid again: every later attempt returns the row. An answer that has come is not
+thrown away: it is recorded although Postgres is away for a while, and an interrupt records what was said. Errors
+that may pass are Temporal's to retry; all others end the turn with words for the user.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+
+from holdfast import ids
+from holdfast.contracts import LEASE, ModelTurn, TurnResult
+from holdfast.errors import EffectConflict, HeadMissing
+from holdfast.pricing import PriceTable
+from holdfast.states import EffectState, RecoveryClass
+from holdfast_activities.attempt_report import AttemptReport
+from holdfast_activities.incoming import incoming_messages
+from holdfast_activities.lease import beating
+from holdfast_activities.messages_api.client import ModelClient
+from holdfast_activities.planned_calls import ToolBook
+from holdfast_activities.turn_attempt import ChunkSink, Halt, HaltReason, TurnAttempt
+from holdfast_ledger.records import Busy, Claim, Granted, Refused, Settled
+from holdfast_ledger.store import Ledger
+
+HELD_CODES = frozenset({"head_missing", "conflict"})
+"""Refusals of a claim after which going on would be a guess."""
+LATER_CODES = frozenset({"disabled", "breaker"})
+"""Refusals that a person or time lifts."""
+
+
+def log_attempt(report: AttemptReport) -> None:
+    """Ids, names and sizes only: never what was said."""
+    activity.logger.info("model turn: %s", report.outcome, extra=report.fields())
+
+
+class ModelTurns:
+    """Runs model turns. Holds the worker's clients; nothing of a session stays here."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        client: ModelClient,
+        book: ToolBook,
+        chunks: ChunkSink,
+        worker: str,
+        prices: PriceTable | None = None,
+        observe: Callable[[AttemptReport], None] = log_attempt,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Args:
+        worker: identity that stands in the ledger's intent entries.
+        prices: the user's own prices, over the shipped table.
+        observe: called once per attempt that reached the model, whatever became of it.
+        """
+        self._ledger = ledger
+        self._client = client
+        self._book = book
+        self._chunks = chunks
+        self._worker = worker
+        self._prices = prices
+        self._observe = observe
+        self._now = now
+
+    @activity.defn
+    async def model_turn(self, request: ModelTurn) -> TurnResult:
+        """See `holdfast.contracts.model_turn`.
+
+        Raises:
+            ApplicationError: retryable; the effect is OPEN again and the next attempt may follow.
+        """
+        halt = Halt()
+        work = asyncio.create_task(self._attempt(request, halt))
+        while True:
+            try:
+                result = await asyncio.shield(work)
+            except asyncio.CancelledError:
+                if work.done():
+                    raise
+                halt.call(_reason())  # the attempt winds up by itself; wait for it
+                continue
+            if result is None:
+                raise asyncio.CancelledError  # released: the next attempt goes on
+            return result
+
+    async def _attempt(self, request: ModelTurn, halt: Halt) -> TurnResult | None:
+        """One attempt; None when it was released because the worker, or this attempt, is to stop."""
+        async with beating():
+            try:
+                claim = self._claim(request)
+                catalogue = await self._ledger.catalogue(request.catalogue)
+                claimed = await self._ledger.claim(claim)
+                if not isinstance(claimed, Granted):
+                    return _without_grant(claimed)
+                transcript = await self._ledger.transcript(request.session_id, request.head)
+            except (HeadMissing, EffectConflict) as error:
+                return TurnResult(held=str(error))
+            attempt = TurnAttempt(
+                request=request,
+                effect_id=claim.effect_id,
+                grant=claimed,
+                catalogue=catalogue,
+                transcript=transcript,
+                ledger=self._ledger,
+                client=self._client,
+                book=self._book,
+                chunks=self._chunks,
+                prices=self._prices,
+                observe=self._observe,
+                now=self._now,
+            )
+            return await attempt.run(halt)
+
+    def _claim(self, request: ModelTurn) -> Claim:
+        path = ids.turn_path(request.turn)
+        fingerprint = ids.digest(ids.canonical([request.head, request.catalogue, request.final]))
+        return Claim(
+            effect_id=ids.effect_id(request.session_id, path, request.head),
+            session_id=request.session_id,
+            kind="model",
+            turn=request.turn,
+            recovery=RecoveryClass.RETRY,
+            fingerprint=fingerprint,
+            saga_id=request.saga.id,
+            saga_epoch=request.saga.epoch,
+            request=request.saga.request,
+            attempts=0,  # ended by `turn_attempt`, which knows what went wrong
+            lease=LEASE,
+            worker=self._worker,
+            parent=request.parent,
+            incoming=incoming_messages(request),
+            outbox=request.outbox,
+        )
+
+
+def _without_grant(claimed: Settled | Busy | Refused) -> TurnResult:
+    match claimed:
+        case Settled(state=EffectState.DONE | EffectState.FAILED):
+            return TurnResult.model_validate(claimed.outcome)
+        case Settled():
+            return TurnResult(failed=f"this turn was {claimed.state.lower()} before it could run")
+        case Busy():
+            raise ApplicationError(
+                "another attempt of this turn is at work",
+                type="EffectBusy",
+                next_retry_delay=claimed.retry_after,
+                category=ApplicationErrorCategory.BENIGN,
+            )
+        case Refused() if claimed.code in HELD_CODES:
+            return TurnResult(held=claimed.reason)
+        case Refused() if claimed.code in LATER_CODES:
+            raise ApplicationError(
+                claimed.reason,
+                type=f"Refused.{claimed.code}",
+                next_retry_delay=claimed.retry_after or LEASE,
+                category=ApplicationErrorCategory.BENIGN,
+            )
+        case Refused():
+            return TurnResult(failed=claimed.reason)
+
+
+def _reason() -> HaltReason:
+    """Why this attempt is to stop: only a cancel that somebody asked for means an interrupt."""
+    details = activity.cancellation_details()
+    return "interrupt" if details is not None and details.cancel_requested else "release"

@@ -1,0 +1,365 @@
+"""One granted attempt of a model turn: stream, then end in exactly one record.
+
+Every path through `run` either records the turn, records its failure, or releases the claim. What was streamed is
+decided on before anything else is asked for: a whole answer wins over an interrupt that came too late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from itertools import chain, repeat
+from typing import Any, Literal, Protocol, cast
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+
+from holdfast import ids
+from holdfast.budget import Usage
+from holdfast.catalogue import Catalogue
+from holdfast.contracts import LEASE, ModelTurn, TurnResult
+from holdfast.pricing import PriceTable, cost_usd
+from holdfast.states import EffectState
+from holdfast_activities.attempt_report import AttemptOutcome, AttemptReport
+from holdfast_activities.lease import renewing
+from holdfast_activities.messages_api.answer import Answer, Piece
+from holdfast_activities.messages_api.client import ModelClient
+from holdfast_activities.messages_api.failures import Failure, classify
+from holdfast_activities.messages_api.keeping import kept_blocks, said_blocks
+from holdfast_activities.messages_api.reader import read_answer
+from holdfast_activities.messages_api.request import ModelRequest, build_request
+from holdfast_activities.planned_calls import Plan, ToolBook, plan_calls
+from holdfast_ledger.errors import LedgerUnavailable
+from holdfast_ledger.records import Chunk, Granted, Record, Recorded, StoredMessage, TurnRecord
+from holdfast_ledger.store import Ledger
+
+MAX_ATTEMPTS = 10
+MAX_ELAPSED = timedelta(minutes=30)
+"""Attempt budget of a turn: then an error that might pass ends it like one that does not."""
+BACKOFF_FIRST = timedelta(milliseconds=500)
+BACKOFF_MOST = timedelta(seconds=30)
+RECORD_PATIENCE = timedelta(minutes=10)
+"""How long a paid answer waits for Postgres in this process."""
+RECORD_PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
+BYTES_PER_TOKEN = 3
+"""A cautious guess, for budgets only, where the API was cut off before it counted."""
+MAX_HEAD = 200
+
+REQUEST_ENDS = frozenset({"end_turn", "stop_sequence"})
+
+
+class ChunkSink(Protocol):
+    def put(self, chunk: Chunk) -> None:
+        """Take a chunk for watchers. Never blocks and never fails: a chunk may be lost, a turn may not."""
+        ...
+
+
+HaltReason = Literal["interrupt", "release", "fenced"]
+"""`interrupt`: keep what was said. `release`: the next attempt goes on. `fenced`: a newer one already does."""
+
+
+class Halt:
+    """A request to stop streaming, and why. The first reason stands."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+        self.reason: HaltReason | None = None
+
+    def call(self, reason: HaltReason) -> None:
+        self.reason = self.reason or reason
+        self._event.set()
+
+    async def called(self) -> None:
+        await self._event.wait()
+
+
+@dataclass(kw_only=True)
+class TurnAttempt:
+    request: ModelTurn
+    effect_id: str
+    grant: Granted
+    catalogue: Catalogue
+    transcript: Sequence[StoredMessage]
+    ledger: Ledger
+    client: ModelClient
+    book: ToolBook
+    chunks: ChunkSink
+    prices: PriceTable | None
+    observe: Callable[[AttemptReport], None]
+    now: Callable[[], datetime]
+    _answer: Answer = field(default_factory=Answer, init=False)
+    _started: float = field(default_factory=time.monotonic, init=False)
+    _seq: int = field(default=0, init=False)
+    _sent: bool = field(default=False, init=False)
+
+    async def run(self, halt: Halt) -> TurnResult | None:
+        """Stream and record. None when the claim was released because this attempt is to stop.
+
+        Raises:
+            ApplicationError: retryable, the claim is released or held by a newer attempt.
+        """
+        request = build_request(self.catalogue, self.transcript, final=self.request.final)
+        async with renewing(
+            self.ledger, self.effect_id, self.grant.token, lease=LEASE, lost=lambda: halt.call("fenced")
+        ):
+            error = await self._stream(request, halt)
+            if self._answer.complete:
+                return await self._record_answer(request)
+            match halt.reason:
+                case "interrupt":
+                    return await self._record_interrupted(request)
+                case "release":
+                    await self._release("released", {"reason": "the attempt was stopped"})
+                    return None
+                case "fenced":
+                    self._report("superseded")
+                    raise _superseded()
+            assert error is not None  # nothing else ends a stream early
+            return await self._fail(error)
+
+    async def _stream(self, request: ModelRequest, halt: Halt) -> Exception | None:
+        """Read the answer until it is whole, fails, or `halt` is called; cancelling closes the connection."""
+        if halt.reason is not None:
+            return None
+        halted = asyncio.create_task(halt.called())
+        reading = asyncio.create_task(self._read(request))
+        await asyncio.wait({reading, halted}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (reading, halted):
+            task.cancel()
+        await asyncio.wait({reading, halted})
+        if reading.cancelled():
+            return None
+        error = reading.exception()
+        return cast("Exception | None", error)
+
+    async def _read(self, request: ModelRequest) -> None:
+        self._started = time.monotonic()
+        self._sent = True
+        await read_answer(self.client, request, idempotency_key=self.effect_id, into=self._answer, show=self._show)
+
+    def _show(self, piece: Piece) -> None:
+        self.chunks.put(
+            Chunk(
+                session_id=self.request.session_id,
+                turn=self.request.turn,
+                token=self.grant.token,
+                seq=self._seq,
+                kind=piece.kind,
+                text=piece.text,
+            )
+        )
+        self._seq += 1
+
+    async def _record_answer(self, request: ModelRequest) -> TurnResult:
+        plan = plan_calls(kept_blocks(self._answer), request=self.request, catalogue=self.catalogue, book=self.book)
+        usage = self._answer.usage
+        result = self._result(plan, stop_reason=self._answer.stop_reason, usage=usage, usd=self._cost(usage))
+        commit = not plan.calls and self._ends_request(self._answer.stop_reason)
+        return await self._record(request, plan, result, commit_saga=commit)
+
+    async def _record_interrupted(self, request: ModelRequest) -> TurnResult:
+        content = [dict(block.content) for block in said_blocks(self._answer)]
+        plan = Plan(content=content, calls=(), planned=())
+        result = self._result(
+            plan, stop_reason="interrupted", usage=self._answer.usage, usd=self._assumed_cost(request)
+        )
+        result = result.model_copy(update={"interrupted": True})
+        return await self._record(request, plan, result, commit_saga=False)
+
+    def _result(self, plan: Plan, *, stop_reason: str | None, usage: Usage, usd: Decimal | None) -> TurnResult:
+        return TurnResult(
+            stop_reason=stop_reason,
+            message=ids.digest(ids.canonical(plan.content)),
+            calls=plan.calls,
+            usage=usage,
+            usd=usd,
+            text=_head_of(plan.content),
+        )
+
+    async def _record(
+        self, request: ModelRequest, plan: Plan, result: TurnResult, *, commit_saga: bool
+    ) -> TurnResult:
+        turn = TurnRecord(
+            effect_id=self.effect_id,
+            session_id=self.request.session_id,
+            token=self.grant.token,
+            turn=self.request.turn,
+            head=self.request.head,
+            next_head=ids.next_head(self.request.head, result.message),
+            digest=result.message,
+            body=ids.canonical(plan.content),
+            outcome=result.model_dump(mode="json"),
+            stop_reason=result.stop_reason,
+            model_asked=self.catalogue.agent.model,
+            model_answered=self._answer.model,
+            usage=result.usage,
+            usd=result.usd,
+            latency=self._latency,
+            request_digest=request.digest,
+            calls=plan.planned,
+            saga_id=self.request.saga.id,
+            saga_epoch=self.request.saga.epoch,
+            commit_saga=commit_saga,
+        )
+        recorded = await _until_recorded(lambda: self.ledger.record_turn(turn))
+        if not recorded.accepted:
+            self._report("superseded", usd=result.usd)
+            return _standing(recorded)
+        self._report("interrupted" if result.interrupted else "done", usd=result.usd, calls=len(result.calls))
+        return result.model_copy(update={"committed": recorded.committed})
+
+    async def _fail(self, error: Exception) -> TurnResult:
+        """Record why the attempt failed; retryable errors leave as such until the attempt budget is used up."""
+        failure = classify(error, self.now())
+        if failure is None:
+            await self._release("transient", {"error": type(error).__name__})
+            raise error  # a bug of ours: Temporal shows it and tries again
+        if failure.permanent:
+            return await self._record_failed(failure.message, failure, "permanent")
+        delay = failure.retry_after or self._backoff()
+        if spent := self._budget_spent(delay):
+            return await self._record_failed(f"{failure.message}; {spent}", failure, "transient")
+        await self._release("transient", failure.evidence, kind=failure.kind)
+        raise ApplicationError(
+            failure.message,
+            type=f"Model.{failure.kind}",
+            next_retry_delay=delay,
+            category=ApplicationErrorCategory.BENIGN if failure.busy else ApplicationErrorCategory.UNSPECIFIED,
+        )
+
+    def _budget_spent(self, delay: timedelta) -> str | None:
+        if self.grant.attempt >= MAX_ATTEMPTS:
+            return f"given up after {self.grant.attempt} attempts"
+        elapsed = self.now() - activity.info().scheduled_time
+        if elapsed + delay > MAX_ELAPSED:
+            return f"given up, since the next attempt would come later than {MAX_ELAPSED} after the first"
+        return None
+
+    def _backoff(self) -> timedelta:
+        return min(BACKOFF_FIRST * 2 ** min(self.grant.attempt, 10), BACKOFF_MOST) * random.uniform(0.5, 1.0)
+
+    async def _record_failed(self, message: str, failure: Failure, outcome: AttemptOutcome) -> TurnResult:
+        result = TurnResult(failed=message, usd=self._unfinished_cost())
+        self._report(outcome, usd=result.usd, error=failure.kind)
+        record = self._end(EffectState.FAILED, result.model_dump(mode="json"), failure.evidence)
+        recorded = await _until_recorded(lambda: self.ledger.record(record))
+        return result if recorded.accepted else _standing(recorded)
+
+    async def _release(
+        self, outcome: AttemptOutcome, evidence: Mapping[str, Any], *, kind: str | None = None
+    ) -> None:
+        """Give the claim back. If Postgres is away the lease runs out by itself: same end, 15 s later."""
+        self._report(outcome, usd=self._unfinished_cost(), error=kind)
+        try:
+            await self.ledger.record(self._end(EffectState.OPEN, {"code": "transient"}, evidence))
+        except LedgerUnavailable:
+            activity.logger.warning("claim not released: Postgres is away", extra={"effect_id": self.effect_id})
+
+    def _end(self, state: EffectState, outcome: Mapping[str, Any], evidence: Mapping[str, Any]) -> Record:
+        known = {"cost": "none" if not self._answer.started else "unknown", "usage": self._answer.counted}
+        return Record(
+            effect_id=self.effect_id,
+            session_id=self.request.session_id,
+            token=self.grant.token,
+            state=state,
+            outcome=outcome,
+            latency=self._latency,
+            evidence={**evidence, **known},
+            usd=self._unfinished_cost(),
+        )
+
+    def _ends_request(self, stop_reason: str | None) -> bool:
+        """Whether a turn without calls is the request's last, so that its saga commits with it."""
+        agent = self.catalogue.agent
+        return (
+            stop_reason in REQUEST_ENDS
+            or (stop_reason == "refusal" and agent.on_refusal == "stop")
+            or (stop_reason == "max_tokens" and agent.on_max_tokens == "stop")
+        )
+
+    def _cost(self, usage: Usage) -> Decimal | None:
+        model = self._answer.model or self.catalogue.agent.model
+        return cost_usd(model, usage, on=self.now().date(), overrides=self.prices)
+
+    def _assumed_cost(self, request: ModelRequest) -> Decimal | None:
+        """What an interrupted answer may cost at most; nothing where none was asked for.
+
+        The API counts at the end, so budgets assume that it went on to `max_tokens`.
+        """
+        if not self._sent:
+            return Decimal(0)
+        counted = self._answer.usage
+        asked = counted.total - counted.output
+        if not self._answer.started:
+            counted = Usage(input=len(ids.canonical(dict(request.params))) // BYTES_PER_TOKEN)
+            asked = counted.input
+        return self._cost(counted.model_copy(update={"output": self.catalogue.agent.max_tokens})) if asked else None
+
+    def _unfinished_cost(self) -> Decimal | None:
+        """A refused request is free; one that was cut off has a cost nobody told us."""
+        return None if self._answer.started else Decimal(0)
+
+    @property
+    def _latency(self) -> timedelta:
+        return timedelta(seconds=time.monotonic() - self._started)
+
+    def _report(
+        self, outcome: Any, *, usd: Decimal | None = None, calls: int = 0, error: str | None = None
+    ) -> None:
+        self.observe(
+            AttemptReport(
+                session_id=self.request.session_id,
+                turn=self.request.turn,
+                attempt=self.grant.attempt,
+                outcome=outcome,
+                model_asked=self.catalogue.agent.model,
+                model_answered=self._answer.model,
+                stop_reason=self._answer.stop_reason,
+                usage=self._answer.usage,
+                usd=usd,
+                latency=self._latency,
+                calls=calls,
+                error=error,
+            )
+        )
+
+
+async def _until_recorded(record: Callable[[], Awaitable[Recorded]]) -> Recorded:
+    """Record although Postgres is away: the token decides, however late it is."""
+    deadline = time.monotonic() + RECORD_PATIENCE.total_seconds()
+    pauses = chain(RECORD_PAUSES, repeat(RECORD_PAUSES[-1]))
+    while True:
+        try:
+            return await record()
+        except LedgerUnavailable:
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(next(pauses))
+
+
+def _standing(recorded: Recorded) -> TurnResult:
+    """The outcome of the attempt that was faster."""
+    if recorded.outcome is None:
+        raise _superseded()
+    return TurnResult.model_validate(recorded.outcome)
+
+
+def _superseded() -> ApplicationError:
+    return ApplicationError(
+        "a newer attempt of this turn is at work",
+        type="EffectFenced",
+        next_retry_delay=LEASE,
+        category=ApplicationErrorCategory.BENIGN,
+    )
+
+
+def _head_of(content: Sequence[Mapping[str, Any]]) -> str:
+    """The first words of the answer, for the details in the UI."""
+    texts = (str(block.get("text", "")).strip() for block in content if block.get("type") == "text")
+    words = " ".join(text for text in texts if text)
+    return words if len(words) <= MAX_HEAD else words[: MAX_HEAD - 1] + "…"
