@@ -16,8 +16,7 @@ from holdfast_workflows import attributes
 from holdfast_workflows.details import details
 from holdfast_workflows.state import SessionState
 
-_RECORDED_BY_ACTIVITIES = {SessionStatus.RUNNING, SessionStatus.IDLE}
-"""A model turn's claim says `running` and its commit `idle`, so these two cost no fact of their own."""
+_PAUSED = {SessionStatus.WAITING, SessionStatus.HELD}
 
 
 class Display:
@@ -27,7 +26,7 @@ class Display:
 
     def show(self, status: SessionStatus, reason: str = "") -> None:
         state = self._state
-        changed = status is not state.status or reason != state.reason
+        before, changed = state.status, status is not state.status or reason != state.reason
         state.status, state.reason = status, reason
         self.refresh()
         pending = sum(1 for call in state.asks if call.ask and not call.ask.question)
@@ -44,7 +43,8 @@ class Display:
             if state.principal.tenant:
                 updates.append(attributes.TENANT.value_set(state.principal.tenant))
         workflow.upsert_search_attributes(updates)
-        if changed and status not in _RECORDED_BY_ACTIVITIES and not status.ended:
+        # a turn's claim says `running` and its commit `idle`, so only the other changes cost a fact
+        if changed and (status in _PAUSED or before in _PAUSED):
             self._tell_ledger(status, reason)
 
     def refresh(self) -> None:

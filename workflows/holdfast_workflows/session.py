@@ -179,13 +179,13 @@ class AgentSession(Handlers):
                 await self._stop_request(request)
                 return
             self._absorb(turn)
+            self.display.show(*calls.waiting_for(turn))
             if not request.held:
                 self._schedule(turn)
             if request.held and not self._running:
                 return
             if all(call.settled for call in turn.calls):
                 break
-            self.display.show(*calls.waiting_for(turn))
             await self.outbox.flush()
             if not self._running and self._should_continue_as_new():
                 return  # nothing is in flight: the next run goes on waiting
@@ -263,6 +263,7 @@ class AgentSession(Handlers):
         state = self.state
         return bool(
             self._stopping()
+            or (not self._running and self._should_continue_as_new())
             or (state.close and any(not call.settled and call.number not in self._running for call in turn.calls))
             or state.resolved
             or any(handle.done() for handle in self._running.values())
@@ -307,12 +308,15 @@ class AgentSession(Handlers):
         """Postgres does not have what the session stands on: run nothing until a person says so."""
         state = self.state
         self.display.show(SessionStatus.HELD, request.held or "")
-        await workflow.wait_condition(lambda: self._stopping() or bool(state.resolved or state.close))
+        await self.outbox.flush()
+        await workflow.wait_condition(
+            lambda: self._stopping() or bool(state.resolved or state.close) or self._should_continue_as_new()
+        )
         if self._stopping() or state.close:
             await self._stop_request(request)
-            return
-        state.resolved.clear()
-        request.held = None
+        elif state.resolved:
+            state.resolved.clear()
+            request.held = None
 
     def _check_limits(self, request: OpenRequest) -> None:
         """Make the next turn the last one where a limit is reached or the session is being closed."""
