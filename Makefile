@@ -40,9 +40,14 @@ types: setup ## mypy, strict
 
 check: lint types ## all static checks
 
-lock: setup ## compile requirements.lock again
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	    --no-emit-find-links --no-annotate --no-header --extra local --extra dev pyproject.toml --output-file requirements.lock
+# Hashes and names only: a lock must work with whatever package index a machine is set up for.
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+    --no-emit-find-links --no-annotate --no-header
+
+lock: setup ## compile the three requirements files again
+	$(COMPILE) pyproject.toml --extra local --extra dev --output-file requirements.lock
+	$(COMPILE) pyproject.toml --constraint requirements.lock --output-file requirements-worker.lock
+	$(COMPILE) --group pyproject.toml:build --constraint requirements.lock --output-file requirements-build.lock
 
 bench: setup ## measure turn overhead against the bare Temporal loop
 	$(BIN)/python -m benchmarks.turns
