@@ -84,10 +84,12 @@ def cell(value: Any) -> str:
         return "-"
     if isinstance(value, datetime):
         return clock(value)
+    if isinstance(value, timedelta):
+        return span(value)
     if isinstance(value, Mapping):
-        return ",".join(f"{name}={item}" for name, item in value.items()) or "-"
+        return ", ".join(f"{name}={cell(item)}" for name, item in value.items()) or "-"
     if isinstance(value, Iterable) and not isinstance(value, str):
-        return ",".join(str(item) for item in value) or "-"
+        return ",".join(cell(item) for item in value) or "-"
     return " ".join(str(value).split())
 
 

@@ -192,9 +192,7 @@ def _temporal(
     own = {name: value for name, value in environ.items() if name.startswith("TEMPORAL_") and value}
     if stack and not own and not profile and not address:
         return TemporalSettings(address=stack.temporal, namespace=namespace or stack.namespace, embedded=True)
-    # Temporal looks for its configuration file below these.
-    places = {name: environ[name] for name in ("HOME", "XDG_CONFIG_HOME", "APPDATA") if name in environ}
-    return TemporalSettings(address=address, namespace=namespace, profile=profile, environ={**places, **own})
+    return TemporalSettings(address=address, namespace=namespace, profile=profile, environ=own)
 
 
 def _model(environ: Mapping[str, str], stack: Addresses | None) -> ModelSettings:

@@ -1,0 +1,154 @@
+"""`tool list | show | check`: tools as a worker would load them. No server is needed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from holdfast_cli.app import App
+from holdfast_cli.commanding import Group, command, pass_app
+from holdfast_cli.exits import Exit, Failure
+from holdfast_cli.output import span
+
+if TYPE_CHECKING:
+    from holdfast.catalogue import ToolCard
+    from holdfast_activities.tools.book import ToolBook
+
+FIELDS = {
+    "name": "as agents and the model call it",
+    "version": "recorded with every call",
+    "source": "`builtin:NAME` or `module:attribute`",
+    "tier": "read, reversible, irreversible or privileged",
+    "recovery": "what a lost attempt permits: retry, idempotent, probe, operator or transactional",
+    "undo": "the tool that undoes it; null where there is none",
+    "never_undone": "why it cannot be undone; null where it can",
+    "timeout": "seconds one attempt may take",
+    "attempts": "attempts before the call fails",
+    "result_cap": "characters of a result that the model sees",
+    "owner": "who answers for it",
+    "service": "the service it reaches",
+    "runbook": "where to look when it fails",
+    "cost_usd": "dollars per call; null where unknown",
+    "description": "what the model reads",
+    "input_schema": "JSON schema of its arguments",
+}
+
+
+@click.group("tool", cls=Group)
+def tool() -> None:
+    """List, show and check tools."""
+
+
+def book_of(app: App) -> ToolBook:
+    from holdfast_activities.tools.book import ToolBook
+    from holdfast_workers.config_file import load_config
+
+    path = app.settings.config
+    return ToolBook(load_config(path), path.parent if path else Path())
+
+
+def record(card: ToolCard) -> dict[str, Any]:
+    whole = card.model_dump(mode="json")
+    return {**{name: whole[name] for name in FIELDS}, "timeout": card.timeout.total_seconds()}
+
+
+@command("list", examples=("holdfast tool list", "holdfast tool list --json"), fields=FIELDS)
+@pass_app
+def list_tools(app: App) -> int:
+    """List the built-in tools and those of holdfast.toml.
+
+    One that cannot be loaded is named on stderr, and the exit code is 1.
+    """
+    from holdfast.errors import DeclarationError
+
+    book = book_of(app)
+    rows, broken = [], 0
+    for name in book.names():
+        try:
+            rows.append(record(book.find(name)))
+        except DeclarationError as error:
+            broken += 1
+            click.echo(f"{name}: {error}", err=True)
+    columns = {"name": "name", "tier": "tier", "recovery": "recovery", "undo": "undo", "source": "source"}
+    app.out.rows(rows, columns, empty="No tools.", key="name")
+    return Exit.FAILED if broken else Exit.DONE
+
+
+@command("show", examples=("holdfast tool show read_file", "holdfast tool show write_file --json"), fields=FIELDS)
+@click.argument("name")
+@pass_app
+def show(app: App, name: str) -> int:
+    """Show one tool: its risk, its limits, and what the model is told. NAME may be `module:attribute`."""
+    from holdfast.errors import DeclarationError
+
+    book = book_of(app)
+    if name not in book.names() and ":" not in name:
+        raise Failure(missing(name, book), Exit.MISSING)
+    try:
+        card = book.find(name)
+    except DeclarationError as error:
+        raise Failure(str(error)) from error
+    app.out.one(record(card), text_of(card), quiet=card.name)
+    return Exit.DONE
+
+
+def missing(name: str, book: ToolBook) -> str:
+    return f"There is no tool `{name}`; `holdfast tool list` names those there are: {', '.join(book.names())}."
+
+
+def text_of(card: ToolCard) -> str:
+    facts = {
+        "tier": card.tier.value,
+        "recovery": card.recovery.value,
+        "undo": card.undo or (f"never: {card.never_undone}" if card.never_undone else None),
+        "limits": f"{span(card.timeout)} an attempt, {card.attempts} attempts, {card.result_cap} characters shown",
+        "source": f"{card.source}, version {card.version}",
+        "service": card.service,
+        "owner": card.owner,
+        "runbook": card.runbook,
+        "cost": f"${card.cost_usd} a call" if card.cost_usd is not None else None,
+    }
+    lines = [card.name, *(f"  {name:<8}  {value}" for name, value in facts.items() if value)]
+    schema = json.dumps(card.input_schema, indent=2)
+    return "\n".join([*lines, "", card.description, "", schema])
+
+
+@command(
+    "check",
+    examples=(
+        "holdfast tool check",
+        "holdfast tool check holdfast_tools:word_counts",
+        "holdfast tool check --json",
+    ),
+    fields={"ok": "whether all can be loaded", "checked": "what was looked at", "problems": "one line each"},
+)
+@click.argument("name", required=False)
+@pass_app
+def check(app: App, name: str | None) -> int:
+    """Load a tool as a worker would, and say what is wrong with it. Without NAME: all tools of all agents.
+
+    NAME is a tool's name or `module:attribute`. Exit code 1 when something is wrong, 3 for an unknown name.
+    """
+    from holdfast.errors import DeclarationError
+
+    book = book_of(app)
+    if name and name not in book.names() and ":" not in name:
+        raise Failure(missing(name, book), Exit.MISSING)
+    checked = [name] if name else book.names()
+    problems = [] if name else book.problems()
+    for each in checked:
+        try:
+            book.find(each)
+        except DeclarationError as error:
+            problems.append(f"{each}: {error}")
+    problems = list(dict.fromkeys(problems))
+    text = "\n".join(problems) if problems else f"{', '.join(checked)}: all can be loaded."
+    app.out.one({"ok": not problems, "checked": checked, "problems": problems}, text)
+    return Exit.FAILED if problems else Exit.DONE
+
+
+for each in (list_tools, show, check):
+    tool.add_command(each)
