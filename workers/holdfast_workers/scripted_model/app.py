@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import logging
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -19,8 +18,9 @@ from typing import Any
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from holdfast_workers.scripted_model import rules, usage, wire
 from holdfast_workers.scripted_model.faults import (
@@ -36,8 +36,6 @@ from holdfast_workers.scripted_model.faults import (
 )
 from holdfast_workers.scripted_model.playback import Answer, answer
 from holdfast_workers.scripted_model.scenario import Scenario, ScenarioError, Source, load
-
-log = logging.getLogger("holdfast.scripted_model")
 
 MODELS = ("claude-opus-4-5", "claude-sonnet-4-5", "claude-haiku-4-5")
 RETRYABLE = (408, 409, 429)
@@ -142,7 +140,7 @@ def build_app(
     return app
 
 
-async def _messages(request: Request) -> Response:
+async def _messages(request: Request) -> ASGIApp:
     desk: Desk = request.app.state.desk
     body = await _body(request)
     try:
@@ -164,54 +162,81 @@ async def _messages(request: Request) -> Response:
     reply = wire.compose(reply_to, body, fault)
     headers = _headers(desk)
     if not body.get("stream"):
-        return _whole(wire.message(reply), fault, headers)
+        return _whole(wire.message(reply), fault, headers, desk)
+    events = list(wire.events(reply))
     delay = _delay(reply_to) * desk.pace
-    stream = list(wire.events(reply))
     if delay == 0 and not isinstance(fault, Stall | Truncate | Drop | ErrorEvent):
-        return Response(b"".join(stream), media_type="text/event-stream", headers=headers)
-    return StreamingResponse(
-        _paced(stream, fault, delay, desk, headers["request-id"]), media_type="text/event-stream", headers=headers
+        return Response(b"".join(events), media_type="text/event-stream", headers=headers)
+    return _Streamed(
+        chunks=events,
+        media_type="text/event-stream; charset=utf-8",
+        headers=headers,
+        fault=fault,
+        delay=delay,
+        desk=desk,
     )
 
 
-async def _paced(
-    stream: Sequence[bytes], fault: Fault | None, delay: float, desk: Desk, request_id: str
-) -> AsyncIterator[bytes]:
-    """The events with their pauses, up to where `fault` breaks them off."""
-    after = fault.after_events if isinstance(fault, Truncate | Drop | ErrorEvent | Stall) else None
-    at = min(len(stream) // 2 if after is None else after, len(stream) - 1)
-    for index, chunk in enumerate(stream):
-        match fault if index == at else None:
+@dataclass(frozen=True, kw_only=True)
+class _Streamed:
+    """A response in pieces, with their pauses, up to where `fault` breaks it off.
+
+    An ASGI application of its own: starlette's streaming response adds a task group and a generator, which
+    must be finalised in the loop they began in, and a test may stop the server in the middle.
+    """
+
+    chunks: Sequence[bytes]
+    media_type: str
+    headers: Mapping[str, str]
+    fault: Fault | None
+    delay: float
+    desk: Desk
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {"content-type": self.media_type, **self.headers}
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": 200, "headers": raw})
+        after = self.fault.after_events if isinstance(self.fault, Truncate | Drop | ErrorEvent | Stall) else None
+        at = min(len(self.chunks) // 2 if after is None else after, len(self.chunks) - 1)
+        for index, chunk in enumerate(self.chunks):
+            if index == at and await self._broken_off(send, at):
+                break
+            if self.delay and b'"content_block_delta"' in chunk:
+                await self.desk.pause(self.delay)
+            await _write(send, chunk)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _broken_off(self, send: Send, at: int) -> bool:
+        match self.fault:
             case Drop():
                 raise ConnectionDropped
-            case ErrorEvent(error=kind):
-                yield wire.event(
-                    "error", error={"type": kind, "message": f"Scripted {kind}"}, request_id=request_id
-                )
-                return
             case Truncate():
-                return
+                return True
+            case ErrorEvent(error=kind):
+                error = {"type": kind, "message": f"Scripted {kind}"}
+                await _write(send, wire.event("error", error=error, request_id=self.headers["request-id"]))
+                return True
             case Stall(seconds=seconds) if at > 0:  # at 0 it came before the headers
-                await desk.pause(seconds)
-        if delay and b'"content_block_delta"' in chunk:
-            await desk.pause(delay)
-        yield chunk
+                await self.desk.pause(seconds)
+        return False
 
 
-def _whole(message: dict[str, Any], fault: Fault | None, headers: dict[str, str]) -> Response:
+async def _write(send: Send, chunk: bytes) -> None:
+    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+
+def _whole(message: dict[str, Any], fault: Fault | None, headers: dict[str, str], desk: Desk) -> ASGIApp:
     """An answer without streaming; faults of the stream become their nearest likeness."""
     if isinstance(fault, ErrorEvent):
         raise ApiError(529 if fault.error == "overloaded_error" else 500, fault.error, kind=fault.error)
     if isinstance(fault, Truncate | Drop):
         text = json.dumps(message).encode()
-        return StreamingResponse(_half(text, fault), media_type="application/json", headers=headers)
+        halves = [text[: len(text) // 2], text[len(text) // 2 :]]
+        fault = fault.model_copy(update={"after_events": 1})
+        return _Streamed(
+            chunks=halves, media_type="application/json", headers=headers, fault=fault, delay=0, desk=desk
+        )
     return JSONResponse(message, headers=headers)
-
-
-async def _half(text: bytes, fault: Fault) -> AsyncIterator[bytes]:
-    yield text[: len(text) // 2]
-    if isinstance(fault, Drop):
-        raise ConnectionDropped
 
 
 async def _count_tokens(request: Request) -> Response:
@@ -219,7 +244,7 @@ async def _count_tokens(request: Request) -> Response:
     body = await _body(request)
     desk.note(request, body)
     try:
-        rules.check_messages(body.get("messages"))
+        rules.check_messages(body.get("messages") if isinstance(body, dict) else None)
     except rules.BadRequest as error:
         raise ApiError(400, str(error)) from error
     return JSONResponse({"input_tokens": usage.input_tokens(body)}, headers=_headers(desk))

@@ -56,12 +56,13 @@ def answer(body: Body, scenarios: Sequence[Scenario]) -> Answer:
     messages = body["messages"]
     conversation = digest(messages)
     offer = Offer.of(body)
-    cue = find_cue(user_texts(messages), scenarios)
+    texts = user_texts(messages)
+    cue = find_cue(texts, scenarios)
     if cue is None:
         return _stand_in(scenarios, offer, conversation)
-    stage = _Stage(cue, offer)
+    stage = _Stage(cue, offer, said=cue.text.text)
     try:
-        stage.replay(messages)
+        stage.replay(messages, {text.index: text.text for text in texts})
         turn = stage.advance()
         if turn is None:
             text = f"The scenario “{cue.scenario.name}” ends here."
@@ -74,16 +75,16 @@ def answer(body: Body, scenarios: Sequence[Scenario]) -> Answer:
 def find_cue(texts: Sequence[UserText], scenarios: Sequence[Scenario]) -> Cue | None:
     """The newest text that starts a scenario, unless a newer one opened a matter of its own."""
     for text in reversed(texts):
-        if cue := _match(text, scenarios, on="latest"):
+        if cue := _match(text, scenarios, which="latest"):
             return cue
         if not text.goes_on:
             break
-    return _match(texts[0], scenarios, on="first") if texts else None
+    return _match(texts[0], scenarios, which="first") if texts else None
 
 
-def _match(text: UserText, scenarios: Sequence[Scenario], *, on: str) -> Cue | None:
+def _match(text: UserText, scenarios: Sequence[Scenario], *, which: str) -> Cue | None:
     for scenario in scenarios:
-        if scenario.match.on == on and (groups := scenario.match.find(text.text)) is not None:
+        if scenario.match.text == which and (groups := scenario.match.find(text.text)) is not None:
             return Cue(scenario, groups, text)
     return None
 
@@ -105,6 +106,7 @@ class _Stage:
 
     cue: Cue
     offer: Offer
+    said: str
     results: Results = field(default_factory=Results)
     position: int = 1
     _turn: int = 0
@@ -115,13 +117,13 @@ class _Stage:
     def context(self) -> dict[str, Any]:
         """What templates may use.
 
-        `match` (named groups), `user_text`, `results.TOOL` (its last good result, parsed if it is JSON),
-        `every.TOOL` (all its results), `outcome.TOOL` (ok, error, denied, cancelled, unknown or not_called),
-        `reason.TOOL` (why it was not ok), `let.NAME`, `position` (of this answer, from 1).
+        `match` (named groups), `user_text` (the newest), `results.TOOL` (its last good result, parsed if it is
+        JSON), `every.TOOL` (all its results), `outcome.TOOL` (ok, error, denied, cancelled, unknown or
+        not_called), `reason.TOOL` (why it was not ok), `let.NAME`, `position` (of this answer, from 1).
         """
         known: dict[str, Any] = {
             "match": self.cue.groups,
-            "user_text": self.cue.text.text,
+            "user_text": self.said,
             "results": self.results.latest,
             "every": self.results.every,
             "outcome": self.results.outcome,
@@ -131,13 +133,14 @@ class _Stage:
         known["let"] = _Let(self.cue.scenario.let, known)
         return known
 
-    def replay(self, messages: Sequence[Mapping[str, Any]]) -> None:
+    def replay(self, messages: Sequence[Mapping[str, Any]], texts: Mapping[int, str]) -> None:
         """Play over the messages since the cue, up to the answer that is due."""
-        for message in messages[self.cue.text.index + 1 :]:
-            if message["role"] == "assistant":
+        for index in range(self.cue.text.index + 1, len(messages)):
+            if messages[index]["role"] == "assistant":
                 self.advance()
                 self.position += 1
-            self.results.feed(message)
+            self.results.feed(messages[index])
+            self.said = texts.get(index, self.said)
 
     def advance(self) -> Turn | None:
         """The next turn that plays; None when the scenario is over."""

@@ -13,6 +13,7 @@ from typing import Any
 from holdfast_workers.scripted_model.conversation import Message, blocks
 
 _MARK = b"holdfast-scripted:"
+_REQUIRED = {"text": ("text",), "tool_use": ("id", "name", "input"), "tool_result": ("tool_use_id",)}
 
 
 class BadRequest(Exception):
@@ -58,7 +59,10 @@ def _check_content(index: int, message: Message) -> None:
         where = f"messages.{index}.content.{place}"
         if not isinstance(block, dict) or "type" not in block:
             raise BadRequest(f"{where}.type: Field required")
-        if block["type"] == "text" and not block.get("text"):
+        for name in _REQUIRED.get(block["type"], ()):
+            if name not in block:
+                raise BadRequest(f"{where}.{block['type']}.{name}: Field required")
+        if block["type"] == "text" and not block["text"]:
             raise BadRequest(f"{where}: text content blocks must be non-empty")
         if block["type"] == "thinking" and _is_forged(block):
             raise BadRequest(f"{where}: Invalid `signature` in `thinking` block")

@@ -82,7 +82,7 @@ class Match(_Part):
     """Searched ignoring case; its named groups are `match.NAME` in templates."""
     phrases: list[str] = []
     """All must occur, ignoring case."""
-    on: Literal["latest", "first"] = "latest"
+    text: Literal["latest", "first"] = "latest"
     """`first`: the conversation's first text decides, and later texts that match nothing go on with it."""
 
     @model_validator(mode="before")
