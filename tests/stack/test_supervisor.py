@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
 import time
@@ -115,6 +116,14 @@ def test_after_a_killed_supervisor_up_recovers_and_down_leaves_nothing(home: Pat
     stop_running(home)
     assert running(runtime) == []
     assert status(home).state == "stopped"
+
+
+def test_a_stack_whose_home_is_removed_does_not_run_on(home: Path, start_stack: StartStack) -> None:
+    stack = start_stack()
+    runtime = stack.ready()
+    shutil.rmtree(home)
+    assert "was removed" in stack.ended()[1]
+    assert running(runtime) == []
 
 
 def test_a_killed_worker_is_replaced_within_about_a_second(home: Path, start_stack: StartStack) -> None:

@@ -15,6 +15,9 @@ import sys
 
 PR_SET_PDEATHSIG = 1
 PR_SET_KEEPCAPS = 8
+PR_SET_SECUREBITS = 28
+SECBIT_NO_SETUID_FIXUP = 1 << 2
+SECBIT_KEEP_CAPS = 1 << 4
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 CAP_DAC_OVERRIDE = 1
@@ -48,6 +51,8 @@ def become(uid: int, gid: int) -> None:
         return
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
+    # So that access(2), with which PostgreSQL looks for its own program, counts the capability too.
+    libc.prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP | SECBIT_KEEP_CAPS, 0, 0, 0)
     drop_root(uid, gid)
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
     one = 1 << CAP_DAC_OVERRIDE

@@ -7,6 +7,7 @@ it. Whatever ends the supervisor, the runtime file names what it had started, fo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 from collections.abc import Callable, Coroutine, Iterator
@@ -23,6 +24,8 @@ from holdfast_workers.stack.postgres import Postgres, remove_stale_lock
 from holdfast_workers.stack.processes import ProcessIdentity, ProcessSpec, together
 from holdfast_workers.stack.runtime import Addresses, Ports, Runtime, State, hold_lock, last_record
 from holdfast_workers.stack.temporal_server import NAMESPACE, TemporalServer, packaged_binary
+
+LOOK_FOR_HOME_EVERY_S = 1.0
 
 logger = logging.getLogger("holdfast.workers.stack")
 
@@ -51,7 +54,7 @@ class Supervisor:
             try:
                 if await self._unless_stopped(self._bring_up()):
                     on_ready(self._enter("ready"))
-                    await self._stop_asked.wait()
+                    await self._until_stopped()
             finally:
                 await self._bring_down()
 
@@ -73,6 +76,15 @@ class Supervisor:
             return False
         task.result()
         return True
+
+    async def _until_stopped(self) -> None:
+        """Wait until someone asks to stop, or removes the home, where nobody could ask any more."""
+        while not self._stop_asked.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop_asked.wait(), LOOK_FOR_HOME_EVERY_S)
+            if not self._home.lock.exists():
+                logger.error("`%s` was removed: stopping what ran there", self._home.path)
+                return
 
     async def _bring_up(self) -> None:
         passwords = Passwords.of(self._home)
