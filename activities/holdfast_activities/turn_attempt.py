@@ -241,7 +241,8 @@ class TurnAttempt:
         return None
 
     def _backoff(self) -> timedelta:
-        return min(BACKOFF_FIRST * 2 ** min(self.grant.attempt, 10), BACKOFF_MOST) * random.uniform(0.5, 1.0)
+        doublings = min(self.grant.attempt - 1, 10)  # beyond, the bound holds anyway
+        return min(BACKOFF_FIRST * int(2**doublings), BACKOFF_MOST) * random.uniform(0.5, 1.0)
 
     async def _record_failed(self, message: str, failure: Failure, outcome: AttemptOutcome) -> TurnResult:
         result = TurnResult(failed=message, usd=self._unfinished_cost())
