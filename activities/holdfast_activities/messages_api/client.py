@@ -64,13 +64,18 @@ def open_client(settings: ModelSettings) -> ModelClient:
     Raises:
         ModelSettingsInvalid: a package or a setting is missing, with what to install or set.
     """
-    match settings.provider:
-        case "anthropic" | "gateway":
-            return _open_messages_api(settings)
-        case "bedrock":
-            return _open_bedrock(settings)
-        case "vertex":
-            return _open_vertex(settings)
+    from anthropic import AnthropicError
+
+    try:
+        match settings.provider:
+            case "anthropic" | "gateway":
+                return _open_messages_api(settings)
+            case "bedrock":
+                return _open_bedrock(settings)
+            case "vertex":
+                return _open_vertex(settings)
+    except (AnthropicError, ValueError) as error:  # a profile that cannot be read; no region
+        raise ModelSettingsInvalid(f"provider `{settings.provider}`: {error}") from error
 
 
 def _open_messages_api(settings: ModelSettings) -> AsyncAnthropic:
