@@ -36,6 +36,8 @@ BY_CODE: Mapping[str, Exit] = {
     "transient": Exit.UNREACHABLE,
     "unavailable": Exit.UNREACHABLE,
     "internal": Exit.FAILED,
+    "schema": Exit.FAILED,
+    "wrong_temporal": Exit.FAILED,
 }
 """By the stable code of a `HoldfastError`; every other code is a refusal of what was asked."""
 

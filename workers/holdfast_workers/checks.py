@@ -50,25 +50,27 @@ async def check_servers(settings: Settings) -> Sequence[Check]:
     postgres = await check_postgres(settings.dsn)
     if postgres.result == "failed" or temporal[0].result == "failed":
         return [named, *temporal, postgres]
-    return [named, *temporal, postgres, await check_schema(settings)]
+    return [named, *temporal, postgres, await check_schema(settings, settings.dsn)]
 
 
-async def check_schema(settings: Settings) -> Check:
+async def check_schema(settings: Settings, dsn: str) -> Check:
     """Whether the database has this version's schema and belongs to this Temporal."""
-    from holdfast_workers.client import connect_ledger
+    from holdfast_ledger.migrate import status
     from holdfast_workers.temporal import connect_temporal, identity
 
-    ledger = await connect_ledger(settings)
     try:
-        cluster, namespace = await identity(await connect_temporal(settings.temporal))
-        await ledger.check(cluster_id=cluster, namespace=namespace)
+        found = await status(dsn)
+        here = await identity(await connect_temporal(settings.temporal))
     except HoldfastError as error:
-        return Check(
-            name="schema", result="failed", found=str(error), fix="`holdfast db migrate` brings it up to date."
-        )
-    finally:
-        await ledger.close()
-    return Check(name="schema", result="ok", found=f"this version's, bound to namespace `{namespace}`")
+        return Check(name="schema", result="failed", found=str(error), fix="`holdfast db status` tells more.")
+    if not found.current:
+        said = f"version {found.version}, this code needs {found.wanted}"
+        return Check(name="schema", result="failed", found=said, fix="holdfast db migrate")
+    if found.cluster_id and (found.cluster_id, found.namespace) != here:
+        said = f"belongs to Temporal cluster {found.cluster_id}, namespace {found.namespace}; this is {here}"
+        fix = "Use that Temporal, or another database: workers refuse this pair."
+        return Check(name="schema", result="failed", found=said, fix=fix)
+    return Check(name="schema", result="ok", found=f"version {found.version}, of this Temporal")
 
 
 def check_model(settings: Settings) -> Check:

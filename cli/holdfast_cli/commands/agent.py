@@ -37,10 +37,9 @@ def agents_of(app: App) -> dict[str, AgentSpec]:
 
 
 def record(spec: AgentSpec) -> dict[str, Any]:
-    plain = spec.model_dump(mode="json")
     return {
-        **{name: plain[name] for name in FIELDS},
-        "limits": spec.limits.model_dump(),
+        **{name: getattr(spec, name) for name in FIELDS},
+        "limits": spec.limits.model_dump(),  # in Python's own types: durations become seconds when printed
         "policy": spec.policy.model_dump(),
     }
 

@@ -51,8 +51,7 @@ def book_of(app: App) -> ToolBook:
 
 
 def record(card: ToolCard) -> dict[str, Any]:
-    whole = card.model_dump(mode="json")
-    return {**{name: whole[name] for name in FIELDS}, "timeout": card.timeout.total_seconds()}
+    return {name: getattr(card, name) for name in FIELDS}
 
 
 @command("list", examples=("holdfast tool list", "holdfast tool list --json"), fields=FIELDS)

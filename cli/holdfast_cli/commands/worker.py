@@ -6,6 +6,7 @@ import click
 
 from holdfast_cli.app import App
 from holdfast_cli.commanding import Group, command, pass_app
+from holdfast_cli.exits import Exit
 
 
 @click.group("worker", cls=Group)
@@ -27,7 +28,7 @@ def worker() -> None:
     help="Serve GET /healthz there: 200 while the worker polls, 503 otherwise.",
 )
 @pass_app
-def start(app: App, health_port: int | None) -> int | None:
+def start(app: App, health_port: int | None) -> int:
     """Run sessions until SIGTERM or Ctrl-C; then finish the calls that run and leave.
 
     Any number of workers may run, on any number of machines. A worker refuses to start when the database has
@@ -37,7 +38,8 @@ def start(app: App, health_port: int | None) -> int | None:
 
     from holdfast_workers.worker import run
 
-    return asyncio.run(run(app.settings, health_port=health_port))
+    asyncio.run(run(app.settings, health_port=health_port))
+    return Exit.DONE
 
 
 worker.add_command(start)
