@@ -2,6 +2,9 @@
 
 import asyncio
 
+import pytest
+from anthropic import BadRequestError
+
 from holdfast_workers.scripted_model import running
 
 FROM_RESULT = """
@@ -35,7 +38,10 @@ async def test_a_condition_on_the_outcome_chooses_the_branch(play):
     outcomes = {
         "denied: too dear": "Denied: too dear",
         '{"error": {"code": "denied", "reason": "too dear"}}': "Denied: too dear",
-        "The outcome of this call is unknown: a person must say": "I do not know whether it was added.",
+        "cli:ada denied this call: too dear": "Denied: too dear",
+        "Nobody decided about this call in time.": "Denied: Nobody decided about this call in time.",
+        "outcome unknown: the worker was lost": "I do not know whether it was added.",
+        "It is not known whether this call happened.": "I do not know whether it was added.",
         "out of range": "It failed: out of range",
     }
     async with play(FROM_RESULT) as talk:
@@ -93,6 +99,15 @@ async def test_a_text_beside_results_steers_and_starts_nothing(play):
         talk.returns('{"sum": 4}')
         talk.messages[-1]["content"].append({"type": "text", "text": "and hurry"})
         assert (await talk.turn(["add"])).content[0].input == {"to": 4}
+
+
+async def test_a_request_to_continue_continues(play):
+    async with play(FROM_RESULT) as talk:
+        await talk.says("count from 3").turn(["add"])
+        talk.messages[-1]["content"] = [{"type": "text", "text": "I add"}]
+        cut_off = "Your answer was cut off at the output limit. Go on where you stopped."
+        with pytest.raises(BadRequestError, match="scenario `count`"):  # it goes on, and misses the result
+            await talk.says(cut_off).turn(["add"])
 
 
 async def test_a_text_after_a_cancelled_call_is_a_new_matter(play):

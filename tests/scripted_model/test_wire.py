@@ -229,3 +229,13 @@ async def test_every_answer_has_a_request_id_of_its_own(play):
         ids = [(await talk.client.messages.create(**BODY))._request_id for _ in range(2)]
     assert all(each.startswith("req_") for each in ids)
     assert len(set(ids)) == 2
+
+
+async def test_a_paused_turn_and_its_rest_may_come_back_as_one_message(play):
+    scenario = STOPS.replace("  - text: The end.", "  - calls: [{tool: note}]\n  - text: Noted.")
+    async with play(scenario) as talk:
+        await talk.says("stop paused").turn(["note"])
+        await talk.turn(["note"])
+        talk.messages[1]["content"] += talk.messages.pop()["content"]
+        last = await talk.returns("ok").turn(["note"])
+    assert last.content[0].text == "Noted."

@@ -20,14 +20,15 @@ Message = Mapping[str, Any]
 NOT_CALLED = "not_called"
 
 _STATUSES = frozenset(status.value for status in CallStatus)
-_CONTINUE = re.compile(r"^\W*(?:please\s+)?(?:continue|carry on|go on|keep going)\b", re.IGNORECASE)
+_CONTINUE = re.compile(r"\b(?:continue|carry on|go on|keep going)\b", re.IGNORECASE)
+_CONTINUE_LENGTH = 160  # a longer text is about something
 # An error's text says what kind it is; without one of these words it is a plain error.
 _STATUS_WORDS = (
-    (CallStatus.DENIED, re.compile(r"\b(?:denied|not approved|rejected)\b", re.IGNORECASE)),
-    (CallStatus.UNKNOWN, re.compile(r"\b(?:outcome|result)\b.{0,20}\bunknown\b|^\W*unknown\b", re.IGNORECASE)),
-    (CallStatus.CANCELLED, re.compile(r"\b(?:cancelled|canceled|interrupted|aborted)\b", re.IGNORECASE)),
+    (CallStatus.DENIED, re.compile(r"\bden(?:ied|ies)\b|\bnot approved\b|\bnobody decided\b", re.IGNORECASE)),
+    (CallStatus.UNKNOWN, re.compile(r"\bunknown:|\bis unknown\b|\bnot known whether\b", re.IGNORECASE)),
+    (CallStatus.CANCELLED, re.compile(r"\b(?:cancell?ed|interrupted|aborted)\b", re.IGNORECASE)),
 )
-_LEAD = re.compile(r"^\W*(?:error|denied|unknown|cancelled|canceled)\b[^:]{0,60}:\s*", re.IGNORECASE)
+_LEAD = re.compile(r"^(?:\W*error|[^\n]{0,80}?\b(?:denied|unknown|cancell?ed))\b[^:\n]{0,60}:\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,12 @@ def user_texts(messages: Sequence[Message]) -> list[UserText]:
             in_progress = not any(call_status(block) is CallStatus.CANCELLED for block in results)
         text = "\n".join(block["text"] for block in blocks(message) if block.get("type") == "text")
         if text:
-            texts.append(UserText(index, text, goes_on=in_progress or bool(_CONTINUE.match(text))))
+            texts.append(UserText(index, text, goes_on=in_progress or _means_continue(text)))
     return texts
+
+
+def _means_continue(text: str) -> bool:
+    return len(text) <= _CONTINUE_LENGTH and _CONTINUE.search(text) is not None
 
 
 def call_status(block: Block) -> CallStatus:

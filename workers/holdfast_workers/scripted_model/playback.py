@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from holdfast_workers.scripted_model.conversation import Results, UserText, digest, made_id, user_texts
+from holdfast_workers.scripted_model.conversation import Results, UserText, blocks, digest, made_id, user_texts
 from holdfast_workers.scripted_model.rules import signature
 from holdfast_workers.scripted_model.scenario import Call, Scenario, ScenarioError, Turn
 from holdfast_workers.scripted_model.templates import Context, RenderError, evaluate, render
@@ -60,14 +60,14 @@ def answer(body: Body, scenarios: Sequence[Scenario]) -> Answer:
     cue = find_cue(texts, scenarios)
     if cue is None:
         return _stand_in(scenarios, offer, conversation)
-    stage = _Stage(cue, offer, said=cue.text.text)
+    stage = _Stage(cue, offer, thinks=_thinks(body), said=cue.text.text)
     try:
         stage.replay(messages, {text.index: text.text for text in texts})
         turn = stage.advance()
         if turn is None:
             text = f"The scenario “{cue.scenario.name}” ends here."
             return Answer(_text(text), "end_turn", conversation, cue.scenario, position=stage.position)
-        return stage.perform(turn, conversation, thinks=_thinks(body))
+        return stage.perform(turn, conversation)
     except RenderError as error:
         raise ScenarioError(f"scenario `{cue.scenario.name}`, answer {stage.position}: {error}") from error
 
@@ -106,6 +106,7 @@ class _Stage:
 
     cue: Cue
     offer: Offer
+    thinks: bool
     said: str
     results: Results = field(default_factory=Results)
     position: int = 1
@@ -137,10 +138,20 @@ class _Stage:
         """Play over the messages since the cue, up to the answer that is due."""
         for index in range(self.cue.text.index + 1, len(messages)):
             if messages[index]["role"] == "assistant":
-                self.advance()
-                self.position += 1
+                self._pass(len(blocks(messages[index])))
             self.results.feed(messages[index])
             self.said = texts.get(index, self.said)
+
+    def _pass(self, count: int) -> None:
+        """Pass the answer that `count` blocks are; a paused one and its rest may stand in one message."""
+        while True:
+            turn = self.advance()
+            self.position += 1
+            if turn is None or turn.stop_reason != "pause_turn":
+                return
+            count -= len(turn.blocks) + bool(turn.text) + bool(turn.thinking and self.thinks)
+            if count <= 0:
+                return
 
     def advance(self) -> Turn | None:
         """The next turn that plays; None when the scenario is over."""
@@ -162,7 +173,7 @@ class _Stage:
         times = turn.repeat if isinstance(turn.repeat, int) else int(render(turn.repeat, self.context))
         return times * max(1, len(turn.calls)) if self.offer.one_at_a_time else times
 
-    def perform(self, turn: Turn, conversation: str, *, thinks: bool) -> Answer:
+    def perform(self, turn: Turn, conversation: str) -> Answer:
         context = self.context
         calls = self._calls(turn)
         forced = self.offer.forced(call.tool for call in calls)
@@ -177,7 +188,7 @@ class _Stage:
                 position=self.position,
             )
         content: list[dict[str, Any]] = []
-        if turn.thinking and thinks:
+        if turn.thinking and self.thinks:
             thought = str(render(turn.thinking, context)).strip()
             content.append({"type": "thinking", "thinking": thought, "signature": signature(thought)})
         if turn.text and (text := str(render(turn.text, context)).strip()):

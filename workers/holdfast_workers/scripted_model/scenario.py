@@ -54,7 +54,11 @@ class Turn(_Part):
     wrap_up: str | None = None
     """The final text instead, when the calls' tools may not be used in this turn."""
     stop_reason: str | None = None
-    """By default `tool_use` with calls, else `end_turn`. `max_tokens` cuts the last call's arguments."""
+    """By default `tool_use` with calls, else `end_turn`.
+
+    `max_tokens` cuts the last call's arguments; give such a turn a text, since a client that drops the call has
+    nothing else to send back, and an answer that is not sent back is not counted.
+    """
     stop_sequence: str | None = None
     stop_details: dict[str, Any] | None = None
     repeat: int | str = 1
@@ -102,7 +106,7 @@ class Match(_Part):
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
-        return re.compile(self.regex or "", re.IGNORECASE | re.DOTALL)
+        return re.compile(self.regex or "", re.IGNORECASE | re.DOTALL | re.MULTILINE)
 
     def find(self, text: str) -> dict[str, str | None] | None:
         """The named groups if `text` starts the scenario, else None."""
