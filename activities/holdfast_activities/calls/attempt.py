@@ -1,0 +1,359 @@
+"""One granted attempt of a call: dispatch within a second of the claim, then end in exactly one record.
+
+Must hold: nothing is sent once the attempt is to stop or its claim is stale; what a write did is recorded, whoever
+asked to stop meanwhile; and only an end that is known is recorded as one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import httpx2
+from pydantic import BaseModel, ValidationError
+
+from holdfast.catalogue import Catalogue, ToolCard
+from holdfast.contracts import LEASE, CallOutcome, ExecuteCall
+from holdfast.errors import DeclarationError
+from holdfast.states import EffectState, RecoveryClass, Tier
+from holdfast.tools import DidNotHappen, Landed, Probe, Tool, ToolContext
+from holdfast_activities.calls import endings, running
+from holdfast_activities.calls.endings import Ending
+from holdfast_activities.calls.halt import Halt
+from holdfast_activities.calls.outgoing import Outgoing, client_for
+from holdfast_activities.calls.recording import later, standing, superseded, until_recorded
+from holdfast_activities.calls.rendering import render
+from holdfast_activities.calls.report import CallReport
+from holdfast_activities.calls.undo import undo_of
+from holdfast_activities.lease import renewing
+from holdfast_activities.resources import RESOURCES, Resources
+from holdfast_activities.tools.arguments import facts_of, keyword_arguments, recovery_for
+from holdfast_activities.tools.book import ToolBook
+from holdfast_ledger.records import Granted, Record, Recorded
+from holdfast_ledger.store import Ledger
+
+DISPATCH_WITHIN = timedelta(seconds=1)
+"""Of sending the claim, on the monotonic clock: later than that, the claim is no fence any more."""
+BACKOFF_FIRST = timedelta(milliseconds=500)
+BACKOFF_MOST = timedelta(seconds=30)
+_log = logging.getLogger("holdfast.calls")
+
+
+class _NotAccepted(Exception):
+    """A newer attempt holds the effect: roll back what this one did inside the transaction."""
+
+    def __init__(self, recorded: Recorded) -> None:
+        super().__init__("not accepted")
+        self.recorded = recorded
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What the worker gives to every attempt."""
+
+    ledger: Ledger
+    book: ToolBook
+    resources: Resources
+    read_secret: Callable[[str], str]
+    transport: httpx2.AsyncBaseTransport
+    threads: ThreadPoolExecutor
+    observe: Callable[[CallReport], None]
+    now: Callable[[], datetime]
+
+
+@dataclass(kw_only=True)
+class CallAttempt:
+    request: ExecuteCall
+    effect_id: str
+    grant: Granted
+    claimed_at: float
+    """Monotonic time just before the claim was sent."""
+    catalogue: Catalogue
+    card: ToolCard
+    around: Surroundings
+    trace: Mapping[str, str]
+    _started: float = field(default_factory=time.monotonic, init=False)
+    _tier: Tier = field(default=Tier.IRREVERSIBLE, init=False)
+    _recovery: RecoveryClass = field(default=RecoveryClass.OPERATOR, init=False)
+    _args: dict[str, Any] = field(default_factory=dict, init=False)
+    _leash: running.Leash = field(default_factory=running.Leash, init=False)
+    _recorded: Recorded | None = field(default=None, init=False)
+
+    async def run(self, halt: Halt) -> CallOutcome | None:
+        """Dispatch and record. None when the effect was released because this attempt is to stop.
+
+        Raises:
+            ApplicationError: retryable; the effect is released, or a newer attempt holds it.
+        """
+        ending = await self._end(halt)
+        record = self._record(ending)
+        recorded = self._recorded or await until_recorded(lambda: self.around.ledger.record(record))
+        self._report(ending, recorded)
+        if not recorded.accepted:
+            return standing(recorded)
+        if ending.state is not EffectState.OPEN:
+            return CallOutcome.model_validate(record.outcome)
+        if recorded.outcome is not None:  # its attempts are used up, so the ledger settled it
+            return CallOutcome.model_validate(recorded.outcome)
+        if halt.reason == "fenced":
+            raise superseded()
+        if halt.reason is not None:
+            return None
+        raise later(
+            f"`{self.card.name}`: attempt {self.grant.attempt} ended {ending.word}",
+            f"Tool.{ending.code}",
+            ending.retry_after or self._backoff(),
+            ordinary=ending.word == "released",
+        )
+
+    async def _end(self, halt: Halt) -> Ending:
+        """Everything up to the record; never raises for what the tool does."""
+        try:
+            declared = self.around.book.tool(self.card)
+            arguments = self._arguments(declared)
+        except (DeclarationError, ValidationError) as error:
+            # A deploy may be under way, so this is another worker's to try; the budget ends it.
+            _log.error("call cannot start", extra={"tool": self.card.name, "error": type(error).__name__})
+            return endings.unavailable(self.card, "this worker cannot run it", error=type(error).__name__)
+        outgoing = Outgoing(self.around.transport)
+        client = client_for(outgoing, key=self.effect_id, trace=self.trace, timeout=self.card.timeout)
+        async with (
+            renewing(
+                self.around.ledger,
+                self.effect_id,
+                self.grant.token,
+                lease=LEASE,
+                lost=lambda: halt.call("fenced"),
+            ),
+            client,
+        ):
+            context = self._context(client)
+            if self.grant.probe and (known := await self._probe(declared, arguments, context, outgoing)):
+                return known
+            if halt.reason is not None:
+                return endings.released(halt.reason)
+            if time.monotonic() - self.claimed_at > DISPATCH_WITHIN.total_seconds():
+                return endings.released("too long since the claim")
+            if self._recovery is RecoveryClass.TRANSACTIONAL:
+                return await self._transact(declared, arguments, context, outgoing, halt)
+            return await self._dispatch(declared, arguments, context, outgoing, halt)
+
+    def _arguments(self, declared: Tool) -> BaseModel:
+        self._args = json.loads(self.grant.args or b"{}")
+        arguments = declared.arguments.model_validate(self._args)
+        try:
+            tier = Tier(facts_of(declared, arguments).get("tier", self.card.tier))
+        except (
+            Exception
+        ) as error:  # the author's function agreed to these arguments once, when the call was planned
+            raise DeclarationError(f"facts of `{declared.name}` failed: {type(error).__name__}") from error
+        self._tier, self._recovery = tier, recovery_for(self.card, tier)
+        return arguments
+
+    async def _dispatch(
+        self, declared: Tool, arguments: BaseModel, context: ToolContext, outgoing: Outgoing, halt: Halt
+    ) -> Ending:
+        self._started = time.monotonic()
+        try:
+            value = await running.run(
+                declared,
+                self._keywords(declared, arguments, context),
+                timeout=self.card.timeout,
+                writes=self._tier is not Tier.READ,
+                halt=halt,
+                leash=self._leash,
+                threads=self.around.threads,
+            )
+        except running.Stopped:
+            return endings.stopped_read()
+        except Exception as error:  # whatever the tool raises is judged, never let through
+            return self._judge(error, outgoing)
+        return await self._done(declared, value)
+
+    async def _transact(
+        self, declared: Tool, arguments: BaseModel, context: ToolContext, outgoing: Outgoing, halt: Halt
+    ) -> Ending:
+        """Run the tool inside the recording transaction: its rows and its record stand or fall together."""
+        try:
+            async with self.around.ledger.transaction() as connection:
+                inside = replace(context, transaction=connection)
+                ending = await self._dispatch(declared, arguments, inside, outgoing, halt)
+                if ending.state is not EffectState.DONE:
+                    raise _RolledBack(ending)
+                recorded = await self.around.ledger.record_within(connection, self._record(ending))
+                if not recorded.accepted:
+                    raise _NotAccepted(recorded)
+        except _RolledBack as rolled_back:
+            return rolled_back.ending
+        except _NotAccepted as refused:
+            self._recorded = refused.recorded
+            return ending
+        except Exception as error:
+            # Of Postgres, not of the tool. Committed or not, the next claim knows; nothing is recorded over it here.
+            raise later(f"the transaction failed: {type(error).__name__}", "Transaction", LEASE) from error
+        self._recorded = recorded
+        return ending
+
+    async def _probe(
+        self, declared: Tool, arguments: BaseModel, context: ToolContext, outgoing: Outgoing
+    ) -> Ending | None:
+        """Ask the service whether an earlier attempt landed. None: it did not and will not, so send."""
+        assert isinstance(declared.recovery, Probe)
+        ask = replace(declared, fn=declared.recovery.probe)
+        try:
+            answer = await running.run(
+                ask,
+                {"ctx": context, **keyword_arguments(arguments)},
+                timeout=self.card.timeout,
+                writes=False,
+                halt=Halt(),
+                leash=self._leash,
+                threads=self.around.threads,
+            )
+        except Exception as error:  # a probe that fails says nothing
+            return endings.in_doubt(error, self.card, self._recovery, {"probe": type(error).__name__})
+        if isinstance(answer, Landed):
+            return await self._done(declared, answer.result, evidence={"probe": "landed"})
+        if not (isinstance(answer, DidNotHappen) and answer.final):
+            said = type(answer).__name__
+            return endings.in_doubt(Exception(said), self.card, self._recovery, {"probe": said})
+        sent = time.monotonic()
+        if await self.around.ledger.renew(self.effect_id, self.grant.token, LEASE):
+            self.claimed_at = sent  # the claim is still ours: as fresh as a new one
+        return None
+
+    async def _done(self, declared: Tool, value: Any, evidence: Mapping[str, Any] | None = None) -> Ending:
+        rendered = await asyncio.to_thread(
+            render, declared, value, call=self.request.call, cap=self.card.result_cap
+        )
+        return endings.done(rendered, evidence)
+
+    def _judge(self, error: Exception, outgoing: Outgoing) -> Ending:
+        reference = f"{self.request.call}-{self.effect_id[:8]}"
+        ending = endings.judge(
+            error,
+            card=self.card,
+            tier=self._tier,
+            recovery=self._recovery,
+            outgoing=outgoing,
+            reference=reference,
+        )
+        if ending.word == "internal":
+            places = _places(error)
+            _log.error("tool failed", extra={"reference": reference, "tool": self.card.name, **places})
+        return ending
+
+    def _keywords(self, declared: Tool, arguments: BaseModel, context: ToolContext) -> dict[str, Any]:
+        keywords = keyword_arguments(arguments)
+        if (name := declared.context_parameter) is not None:
+            keywords[name] = context
+        return keywords
+
+    def _context(self, client: httpx2.AsyncClient) -> ToolContext:
+        principal = self.catalogue.principal
+        return ToolContext(
+            idempotency_key=self.effect_id,
+            session_id=self.request.session_id,
+            requested_by=principal.requested_by,
+            on_behalf_of=principal.on_behalf_of,
+            tenant=principal.tenant,
+            roles=principal.roles,
+            labels=principal.labels,
+            deadline=self.around.now() + self.card.timeout,
+            http=client,
+            read_secret=self.around.read_secret,
+            beat=self._leash.heartbeat,
+            resources={RESOURCES: self.around.resources},
+        )
+
+    def _record(self, ending: Ending) -> Record:
+        rendered = ending.rendered
+        usd = self._usd(ending)
+        outcome = CallOutcome(
+            status=ending.status,
+            digest=rendered.digest if rendered else "",
+            size=len(rendered.result) if rendered else 0,
+            code=ending.code,
+            text=ending.text,
+            usd=usd,
+        )
+        undo, undo_evidence = (
+            undo_of(self.around.book.tool(self.card), self.catalogue, self._args, rendered.value)
+            if rendered and self._tier is not Tier.READ
+            else (None, {})
+        )
+        return Record(
+            effect_id=self.effect_id,
+            session_id=self.request.session_id,
+            token=self.grant.token,
+            state=ending.state,
+            doubt=ending.doubt,
+            dispatched=ending.dispatched,
+            outcome=outcome.model_dump(mode="json"),
+            result=rendered.result if rendered else None,
+            shown=rendered.shown if rendered else None,
+            latency=self._latency,
+            evidence={**ending.evidence, **undo_evidence},
+            undo=undo,
+            usd=usd,
+        )
+
+    def _usd(self, ending: Ending) -> Decimal:
+        """A tool without a declared cost is free."""
+        return Decimal(str(self.card.cost_usd or 0)) if ending.dispatched else Decimal(0)
+
+    def _backoff(self) -> timedelta:
+        longest = min(BACKOFF_FIRST * float(2 ** min(self.grant.attempt, 10)), BACKOFF_MOST)
+        return longest * random.uniform(0.5, 1.0)
+
+    @property
+    def _latency(self) -> timedelta:
+        return timedelta(seconds=time.monotonic() - self._started)
+
+    def _report(self, ending: Ending, recorded: Recorded) -> None:
+        settled = ending.state is not EffectState.OPEN or recorded.outcome is not None
+        self.around.observe(
+            CallReport(
+                session_id=self.request.session_id,
+                turn=self.request.turn,
+                call=self.request.call,
+                tool=self.card.name,
+                tier=self._tier,
+                service=self.card.service,
+                effect_id=self.effect_id,
+                attempt=self.grant.attempt,
+                outcome=ending.word if recorded.accepted else "superseded",
+                settled=settled,
+                code=ending.code,
+                latency=self._latency,
+                size=len(ending.rendered.result) if ending.rendered else 0,
+                usd=self._usd(ending),
+                argument_keys=tuple(sorted(self._args)),
+                error=ending.evidence.get("error"),
+            )
+        )
+
+
+class _RolledBack(Exception):
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending.word)
+        self.ending = ending
+
+
+def _places(error: Exception) -> dict[str, Any]:
+    """Where it was raised, without its message: that may quote arguments."""
+    frames = []
+    at = error.__traceback__
+    while at is not None:
+        frames.append(f"{at.tb_frame.f_code.co_filename}:{at.tb_lineno}")
+        at = at.tb_next
+    return {"error": type(error).__name__, "frames": frames[-8:]}

@@ -1,0 +1,262 @@
+"""The `execute_call` activity: run one authorised call through the effect protocol.
+
+Claim, dispatch, record. A settled call answers from its row, whoever asks; a refused one never runs; Temporal only
+repeats the activity until some attempt has settled the row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import httpx2
+from opentelemetry import propagate
+from temporalio import activity
+
+from holdfast import ids
+from holdfast.catalogue import Catalogue, ToolCard
+from holdfast.contracts import LEASE, CallOutcome, ExecuteCall
+from holdfast.errors import HeadMissing, ToolRefused
+from holdfast.facts import Fact, Kind
+from holdfast.states import CallStatus, EffectState, Tier
+from holdfast_activities.calls.attempt import CallAttempt, Surroundings
+from holdfast_activities.calls.halt import Halt, HaltReason
+from holdfast_activities.calls.recording import later
+from holdfast_activities.calls.report import CallReport, log_call
+from holdfast_activities.lease import beating
+from holdfast_activities.resources import Resources
+from holdfast_activities.tools.book import ToolBook
+from holdfast_ledger.records import Busy, Claim, Granted, Refused, Settled
+from holdfast_ledger.store import Ledger
+
+THREADS = 64
+"""Sync tools at once per worker; a stuck one holds its thread until its timeout and grace are over."""
+HELD_CODES = frozenset({"head_missing", "effect_missing", "conflict"})
+"""Refusals of a claim after which going on would be a guess."""
+CLOSED_CODES = frozenset({"saga_closed", "epoch"})
+UNSETTLED_DELAY = timedelta(seconds=30)
+
+
+class CallExecutions:
+    """Executes calls. Holds the worker's clients; nothing of a session stays here."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        book: ToolBook,
+        resources: Resources,
+        secrets: Mapping[str, str],
+        worker: str,
+        observe: Callable[[CallReport], None] = log_call,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Args:
+        secrets: what tools may read, by name: only what `[secrets] allow` lists.
+        worker: identity that stands in the ledger's intent entries.
+        observe: called once per granted attempt, whatever became of it.
+        """
+        self._ledger = ledger
+        self._book = book
+        self._worker = worker
+        self._transport = httpx2.AsyncHTTPTransport(retries=0)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="holdfast-tool")
+        self._now = now
+        self._around = Surroundings(
+            ledger=ledger,
+            book=book,
+            resources=resources,
+            read_secret=_reader(secrets),
+            transport=self._transport,
+            threads=self._threads,
+            observe=observe,
+            now=now,
+        )
+
+    async def close(self) -> None:
+        """Close connections. Threads that still run are left to end with the process."""
+        await self._transport.aclose()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    @activity.defn
+    async def execute_call(self, request: ExecuteCall) -> CallOutcome:
+        """See `holdfast.contracts.execute_call`.
+
+        Raises:
+            ApplicationError: retryable; a later attempt settles the call.
+            asyncio.CancelledError: it was stopped before it had an effect, and released.
+        """
+        halt = Halt()
+        work = asyncio.create_task(self._attempt(request, halt))
+        while True:
+            try:
+                outcome = await asyncio.shield(work)
+            except asyncio.CancelledError:
+                if work.done():
+                    raise
+                halt.call(_reason())  # the attempt winds up by itself; a dispatched write finishes
+                continue
+            if outcome is None:
+                raise asyncio.CancelledError
+            return outcome
+
+    async def _attempt(self, request: ExecuteCall, halt: Halt) -> CallOutcome | None:
+        async with beating():
+            try:
+                catalogue = await self._ledger.catalogue(request.catalogue)
+            except HeadMissing as error:
+                return CallOutcome(status=CallStatus.CANCELLED, held=str(error))
+            card = catalogue.card(request.tool)
+            if card is None:
+                held = f"the session's catalogue has no tool `{request.tool}`"
+                return CallOutcome(status=CallStatus.CANCELLED, held=held)
+            if halt.reason is not None:
+                return None
+            return await self._claimed(request, catalogue, card, halt)
+
+    async def _claimed(
+        self, request: ExecuteCall, catalogue: Catalogue, card: ToolCard, halt: Halt
+    ) -> CallOutcome | None:
+        claim = self._claim(request, card)
+        sent = time.monotonic()
+        claimed = await self._ledger.claim(claim)
+        if not isinstance(claimed, Granted):
+            return await self._without_grant(request, card, claim, claimed)
+        attempt = CallAttempt(
+            request=request,
+            effect_id=claim.effect_id,
+            grant=claimed,
+            claimed_at=sent,
+            catalogue=catalogue,
+            card=card,
+            around=self._around,
+            trace=_trace(request.trace),
+        )
+        return await attempt.run(halt)
+
+    def _claim(self, request: ExecuteCall, card: ToolCard) -> Claim:
+        path = ids.call_path(request.turn, request.tool_use_id)
+        authorization = request.authorization
+        return Claim(
+            effect_id=ids.effect_id(request.session_id, path, request.head),
+            session_id=request.session_id,
+            kind="call",
+            turn=request.turn,
+            call=request.call,
+            tool=card.name,
+            tier=request.tier or card.tier,
+            recovery=card.recovery,
+            key_ttl=card.key_ttl,
+            fingerprint=request.digest,
+            saga_id=request.saga.id,
+            saga_epoch=request.saga.epoch,
+            request=request.saga.request,
+            attempts=request.attempts,
+            lease=LEASE,
+            worker=self._worker,
+            authorization=authorization.model_dump(mode="json"),
+            decision=authorization.decision,
+            use_within=authorization.use_within,
+            outbox=request.outbox,
+        )
+
+    async def _without_grant(
+        self, request: ExecuteCall, card: ToolCard, claim: Claim, claimed: Settled | Busy | Refused
+    ) -> CallOutcome:
+        match claimed:
+            case Settled():
+                return settled(claimed)
+            case Busy():
+                raise later(
+                    "another attempt of this call is at work", "EffectBusy", claimed.retry_after, ordinary=True
+                )
+            case Refused() if claimed.code in HELD_CODES:
+                return CallOutcome(status=CallStatus.CANCELLED, code=claimed.code, held=claimed.reason)
+            case Refused() if claimed.code in CLOSED_CODES:
+                return _closed(card, request.tier or card.tier, claimed)
+            case Refused():
+                return await self._never(request, card, claim, claimed)
+
+    async def _never(self, request: ExecuteCall, card: ToolCard, claim: Claim, refused: Refused) -> CallOutcome:
+        """The call may not run: settle it as denied in the ledger too, so that nothing of its saga stays open.
+
+        An effect whose earlier attempt may have landed cannot be settled so; it waits until it may be claimed.
+        """
+        await self._ledger.append(request.session_id, (self._refusal(request, card, claim, refused),))
+        again = await self._ledger.claim(claim)
+        if isinstance(again, Settled):
+            return settled(again)
+        raise later(refused.reason, f"Refused.{refused.code}", refused.retry_after or UNSETTLED_DELAY)
+
+    def _refusal(self, request: ExecuteCall, card: ToolCard, claim: Claim, refused: Refused) -> Fact:
+        return Fact(
+            key=f"refused:{request.call}:{request.digest[:16]}",
+            kind=Kind.CALL_DECIDED,
+            at=self._now(),
+            turn=request.turn,
+            call=request.call,
+            effect_id=claim.effect_id,
+            tool=card.name,
+            tier=claim.tier,
+            outcome="denied",
+            actor="ledger",
+            body={
+                "rule": f"claim:{refused.code}",
+                "digest": request.digest,
+                "reason": f"This call was not run: {refused.reason}.",
+            },
+        )
+
+
+def settled(row: Settled) -> CallOutcome:
+    """The outcome a row holds, in the form this activity returns; a person's resolution may have written it."""
+    outcome = dict(row.outcome or {})
+    outcome.setdefault("status", _STATUS[row.state])
+    if row.state is EffectState.CANCELLED:
+        outcome.setdefault("text", "This call was cancelled before it ran.")
+    return CallOutcome.model_validate(outcome)
+
+
+_STATUS: Mapping[EffectState, CallStatus] = {
+    EffectState.DONE: CallStatus.OK,
+    EffectState.FAILED: CallStatus.ERROR,
+    EffectState.UNKNOWN: CallStatus.UNKNOWN,
+    EffectState.CANCELLED: CallStatus.CANCELLED,
+}
+
+
+def _closed(card: ToolCard, tier: Tier, refused: Refused) -> CallOutcome:
+    """Its saga is closed. A first attempt cannot have run; a later one of a write may follow one that did."""
+    if tier is not Tier.READ and activity.info().attempt > 1:
+        text = (
+            f"The request was ended while `{card.name}` was under way; a person must check whether it took effect."
+        )
+        return CallOutcome(status=CallStatus.UNKNOWN, code="unknown", text=text)
+    return CallOutcome(
+        status=CallStatus.CANCELLED, code=refused.code, text=f"This call was not run: {refused.reason}."
+    )
+
+
+def _reason() -> HaltReason:
+    """Why this attempt is to stop: only a cancel that somebody asked for ends the call."""
+    details = activity.cancellation_details()
+    return "cancel" if details is not None and details.cancel_requested else "release"
+
+
+def _trace(given: Mapping[str, str]) -> dict[str, str]:
+    """Headers of the span around this attempt, or of the session's where there is none."""
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier)
+    return carrier or dict(given)
+
+
+def _reader(secrets: Mapping[str, str]) -> Callable[[str], str]:
+    def read(name: str) -> str:
+        if name not in secrets:
+            raise ToolRefused(f"the worker has no secret `{name}`; a person can add it to [secrets] allow")
+        return secrets[name]
+
+    return read

@@ -1,0 +1,83 @@
+"""Opening, closing and telling: the activities around a session's turns.
+
+A session that cannot open is refused in words, not failed: the workflow tells the user and completes.
+"""
+
+from __future__ import annotations
+
+from temporalio import activity
+
+from holdfast.contracts import CloseSession, FlushFacts, OpenSession, SessionPlan
+from holdfast.errors import DeclarationError
+from holdfast_activities.tools.book import ToolBook, catalogue_body
+from holdfast_ledger.errors import SessionIdReused
+from holdfast_ledger.records import Closing, Opening
+from holdfast_ledger.store import Ledger
+
+
+class Openings:
+    """Opens and closes sessions over the worker's ledger and tool book."""
+
+    def __init__(self, *, ledger: Ledger, book: ToolBook) -> None:
+        self._ledger = ledger
+        self._book = book
+
+    @activity.defn
+    async def open_session(self, request: OpenSession) -> SessionPlan:
+        """See `holdfast.contracts.open_session`. `refused` lists the agents there are, or what is wrong."""
+        try:
+            catalogue = self._book.catalogue(request.agent, request.principal)
+        except DeclarationError as error:
+            return SessionPlan(refused=str(error))
+        digest, body = catalogue_body(catalogue)
+        principal = request.principal
+        opening = Opening(
+            session_id=request.session_id,
+            first_run_id=request.run_id,
+            agent=request.agent,
+            model=catalogue.agent.model,
+            catalogue_digest=digest,
+            catalogue=body,
+            requested_by=principal.requested_by,
+            on_behalf_of=principal.on_behalf_of,
+            tenant=principal.tenant,
+            roles=principal.roles,
+            labels=principal.labels,
+            started_at=request.started_at,
+            outbox=request.outbox,
+        )
+        try:
+            await self._ledger.open_session(opening)
+        except SessionIdReused as error:
+            return SessionPlan(refused=str(error))
+        activity.logger.info(
+            "session opened",
+            extra={"session_id": request.session_id, "agent": request.agent, "tools": len(catalogue.tools)},
+        )
+        return SessionPlan(
+            catalogue=digest,
+            model=catalogue.agent.model,
+            limits=request.limits or catalogue.agent.limits,
+            policy=catalogue.agent.policy,
+            policy_version=catalogue.policy_version,
+            tools=tuple(card.plan for card in catalogue.tools),
+        )
+
+    @activity.defn
+    async def flush_facts(self, request: FlushFacts) -> None:
+        """See `holdfast.contracts.flush_facts`."""
+        await self._ledger.append(request.session_id, request.outbox)
+
+    @activity.defn
+    async def close_session(self, request: CloseSession) -> None:
+        """See `holdfast.contracts.close_session`."""
+        await self._ledger.close_session(
+            Closing(
+                session_id=request.session_id,
+                status=request.status,
+                reason=request.reason,
+                at=request.at,
+                saga_id=request.saga.id if request.saga else None,
+                outbox=request.outbox,
+            )
+        )
