@@ -8,15 +8,10 @@ not through the durable signal that takes the Update's place where no worker ans
 from __future__ import annotations
 
 import asyncio
-import re
-import secrets
-import time
-import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from temporalio.client import (
     Client,
@@ -39,7 +34,6 @@ from holdfast import ids
 from holdfast.budget import Limits
 from holdfast.errors import HoldfastError
 from holdfast.messages import (
-    MAX_MESSAGE_BYTES,
     SESSION_WORKFLOW,
     Command,
     Decide,
@@ -52,9 +46,22 @@ from holdfast.messages import (
 )
 from holdfast.states import SessionStatus
 from holdfast.wire import Wire
+from holdfast_ledger.errors import LedgerUnavailable
 from holdfast_ledger.records import Registration
 from holdfast_ledger.store import Ledger
-from holdfast_workers.settings import TASK_QUEUE, Settings, SettingsError
+from holdfast_workers.sending import (
+    Content,
+    Delivered,
+    MessageRefused,
+    Rejected,
+    SessionEnded,
+    SessionNotFound,
+    Started,
+    check_session_id,
+    message_body,
+    new_id,
+)
+from holdfast_workers.settings import TASK_QUEUE, Settings
 from holdfast_workers.temporal import TemporalUnavailable, connect_temporal
 from holdfast_workflows import attributes
 
@@ -62,77 +69,20 @@ UPDATE_WITHIN = timedelta(seconds=5)
 """How long a worker may take to answer an Update before the signal takes its place."""
 FIRST_MESSAGE = "start"
 """Id of the message a session starts with."""
-SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
-
-Content = str | list[dict[str, Any]]
-"""Text, or content blocks in the Messages API's own format."""
 
 
-class SessionNotFound(HoldfastError):
-    """There is no such session."""
-
-    code = "not_found"
-
-
-class SessionEnded(HoldfastError):
-    """The session has ended and takes nothing more."""
-
-    code = "ended"
-
-
-class MessageRefused(HoldfastError):
-    """The message cannot be sent."""
-
-    code = "invalid"
-
-
-class Rejected(HoldfastError):
-    """The session refused the command, and nothing changed."""
-
-    def __init__(self, message: str, code: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-@dataclass(frozen=True, kw_only=True)
-class Started:
-    """`fresh` False: the same start was made before, and this is that session as it stands now."""
-
-    session_id: str
-    fresh: bool
-    status: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Delivered:
-    """A command reached the session. `recorded`: as a signal in its history, for when a worker is there."""
-
-    id: str
-    how: Literal["now", "queued", "kept", "recorded"]
-    detail: str = ""
-
-
-def new_id() -> str:
-    """A UUIDv7: unique, and ordered by the time it was made."""
-    milliseconds = time.time_ns() // 1_000_000
-    value = (milliseconds << 80) | secrets.randbits(80)
-    value = (value & ~(0xF << 76)) | (0x7 << 76)
-    value = (value & ~(0x3 << 62)) | (0x2 << 62)
-    return str(uuid.UUID(int=value))
-
-
-def message_body(content: Content) -> bytes:
-    """The canonical bytes of a message. Raises `MessageRefused` for an empty one or one that is too big."""
-    if not content or (isinstance(content, str) and not content.strip()):
-        raise MessageRefused("The message is empty.")
-    body = ids.canonical(content)
-    if len(body) > MAX_MESSAGE_BYTES:
-        size, limit = len(body) / 2**20, MAX_MESSAGE_BYTES / 2**20
-        raise MessageRefused(
-            f"The message has {size:.1f} MB; at most {limit:.0f} MB can be sent. Nothing was sent. "
-            "Put the material into a file in the agent's workspace and name the file in the message."
-        )
-    return body
+__all__ = [
+    "Content",
+    "Delivered",
+    "Holdfast",
+    "MessageRefused",
+    "Rejected",
+    "SessionEnded",
+    "SessionNotFound",
+    "Started",
+    "connect_ledger",
+    "new_id",
+]
 
 
 class Holdfast:
@@ -186,12 +136,7 @@ class Holdfast:
         Raises `MessageRefused`, and the ledger's `SessionIdReused` when the id belongs to another start.
         """
         body = message_body(message)
-        chosen = session_id or new_id()
-        if not SESSION_ID.fullmatch(chosen):
-            raise MessageRefused(
-                f"`{chosen}` cannot be a session id: 1 to 128 letters, digits, `.`, `_`, `:` or `-`, "
-                "the first a letter or a digit."
-            )
+        chosen = check_session_id(session_id or new_id())
         request = SessionInput(
             agent=agent,
             send=Send(id=FIRST_MESSAGE, digest=ids.digest(body), by=principal.requested_by),
@@ -296,12 +241,13 @@ class Holdfast:
         """Send as an Update; as a signal of the same name and id where no worker answers in time."""
         handle = self._handle(session_id)
         try:
-            receipt = await handle.execute_update(
-                name, payload, id=command_id, result_type=Receipt, rpc_timeout=UPDATE_WITHIN
+            receipt = await asyncio.wait_for(
+                handle.execute_update(name, payload, id=command_id, result_type=Receipt, rpc_timeout=UPDATE_WITHIN),
+                UPDATE_WITHIN.total_seconds(),
             )
         except WorkflowUpdateFailedError as failure:
             raise refusal(session_id, failure) from failure
-        except WorkflowUpdateRPCTimeoutOrCancelledError:
+        except (WorkflowUpdateRPCTimeoutOrCancelledError, TimeoutError):
             if (task := asyncio.current_task()) and task.cancelling():
                 raise asyncio.CancelledError from None  # the SDK reports our own cancellation as a timeout
         except RPCError as error:
@@ -379,9 +325,9 @@ class Holdfast:
 
 
 async def connect_ledger(settings: Settings, *, max_size: int = 2) -> Ledger:
-    """Connect to Postgres as the app role. Raises `SettingsError` where nobody said which Postgres."""
+    """Connect to Postgres as the app role. Raises `LedgerUnavailable`, also where nobody said which Postgres."""
     if settings.dsn is None:
-        raise SettingsError(
+        raise LedgerUnavailable(
             "No Postgres is known: start the stack with `holdfast up`, or set HOLDFAST_DSN or --dsn."
         )
     return await Ledger.connect(settings.dsn, min_size=1, max_size=max_size)

@@ -1,0 +1,96 @@
+"""What a client sends and gets back: ids, messages, receipts, and the refusals it may meet."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from holdfast import ids
+from holdfast.errors import HoldfastError
+from holdfast.messages import MAX_MESSAGE_BYTES
+
+SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+
+Content = str | list[dict[str, Any]]
+"""Text, or content blocks in the Messages API's own format."""
+
+
+class SessionNotFound(HoldfastError):
+    """There is no such session."""
+
+    code = "not_found"
+
+
+class SessionEnded(HoldfastError):
+    """The session has ended and takes nothing more."""
+
+    code = "ended"
+
+
+class MessageRefused(HoldfastError):
+    """The message cannot be sent."""
+
+    code = "invalid"
+
+
+class Rejected(HoldfastError):
+    """The session refused the command, and nothing changed."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """`fresh` False: the same start was made before, and this is that session as it stands now."""
+
+    session_id: str
+    fresh: bool
+    status: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivered:
+    """A command reached the session. `recorded`: as a signal in its history, for when a worker is there."""
+
+    id: str
+    how: Literal["now", "queued", "kept", "recorded"]
+    detail: str = ""
+
+
+def check_session_id(session_id: str) -> str:
+    """The id itself. Raises `MessageRefused` where it cannot be one."""
+    if SESSION_ID.fullmatch(session_id):
+        return session_id
+    raise MessageRefused(
+        f"`{session_id}` cannot be a session id: 1 to 128 letters, digits, `.`, `_`, `:` or `-`, "
+        "the first a letter or a digit."
+    )
+
+
+def new_id() -> str:
+    """A UUIDv7: unique, and ordered by the time it was made."""
+    milliseconds = time.time_ns() // 1_000_000
+    value = (milliseconds << 80) | secrets.randbits(80)
+    value = (value & ~(0xF << 76)) | (0x7 << 76)
+    value = (value & ~(0x3 << 62)) | (0x2 << 62)
+    return str(uuid.UUID(int=value))
+
+
+def message_body(content: Content) -> bytes:
+    """The canonical bytes of a message. Raises `MessageRefused` for an empty one or one that is too big."""
+    if not content or (isinstance(content, str) and not content.strip()):
+        raise MessageRefused("The message is empty.")
+    body = ids.canonical(content)
+    if len(body) > MAX_MESSAGE_BYTES:
+        size, limit = len(body) / 2**20, MAX_MESSAGE_BYTES / 2**20
+        raise MessageRefused(
+            f"The message has {size:.1f} MB; at most {limit:.0f} MB can be sent. Nothing was sent. "
+            "Put the material into a file in the agent's workspace and name the file in the message."
+        )
+    return body
