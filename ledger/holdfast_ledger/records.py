@@ -92,6 +92,8 @@ class Claim:
     call: str | None = None
     tool: str | None = None
     tier: Tier | None = None
+    service: str | None = None
+    """Whose circuit breaker counts, besides the tool's own."""
     recovery: RecoveryClass
     key_ttl: timedelta | None = None
     fingerprint: str
@@ -132,7 +134,8 @@ class Settled:
 
     state: EffectState
     outcome: Mapping[str, Any]
-    """As given to `Record.outcome` / `TurnRecord.outcome`."""
+    """As given to `Record.outcome` / `TurnRecord.outcome`, or the ledger's own (status, code, text) where it gave
+    the effect up. A turn that committed its saga has `committed` true."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +178,8 @@ class Record:
     session_id: str
     token: int
     state: EffectState
+    doubt: bool = False
+    """With OPEN: the attempt reports that it may have landed, as if its lease had run out; sticks to the effect."""
     outcome: Mapping[str, Any]
     """Small: status, code, text, digest, size. What a later attempt returns from the row."""
     result: bytes | None = None
@@ -185,7 +190,10 @@ class Record:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     """What is known of the attempt: error type, HTTP status, service's request id. Never argument values."""
     undo: Undo | None = None
-    usd: Decimal | None = None
+    usd: Decimal | None = Decimal(0)
+    """None: it cost something, and nobody knows how much."""
+    dispatched: bool = True
+    """False, with state OPEN: released before anything was sent; the attempt does not count."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,7 +250,9 @@ class Recorded:
     accepted: bool
     committed: bool = False
     outcome: Mapping[str, Any] | None = None
-    """The outcome that stands, where this one was not accepted and the effect is settled."""
+    """The outcome that stands, where the effect is settled: this one, another attempt's, or the ledger's own."""
+    state: EffectState | None = None
+    """Where the effect stands now. A record of OPEN that used up the attempt budget finds FAILED or UNKNOWN."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,14 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
+import asyncpg
+
+from holdfast import ids
 from holdfast.catalogue import Catalogue
 from holdfast.facts import Fact
+from holdfast_ledger import chunks, effects, parameters, schema_versions, transcript
+from holdfast_ledger.database import Database, named_sql
+from holdfast_ledger.errors import LedgerError, WrongTemporal, translated
 from holdfast_ledger.records import (
     Chunk,
     Claim,
@@ -31,77 +37,153 @@ from holdfast_ledger.records import (
 class Ledger:
     """A pool of connections as the app role, and the functions it may call."""
 
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._catalogues: dict[str, Catalogue] = {}
+
     @classmethod
-    async def connect(cls, dsn: str, *, min_size: int = 1, max_size: int = 10) -> Ledger:
-        raise NotImplementedError
+    async def connect(cls, dsn: str, *, min_size: int = 1, max_size: int = 10, pgbouncer: bool = False) -> Ledger:
+        """`pgbouncer`: the DSN leads through PgBouncer in transaction mode, so nothing is prepared."""
+        return cls(await Database.connect(dsn, min_size=min_size, max_size=max_size, pgbouncer=pgbouncer))
 
     async def close(self) -> None:
-        raise NotImplementedError
+        await self.database.close()
 
     async def check(self, *, cluster_id: str, namespace: str) -> None:
-        """Refuse a schema of another version (`SchemaMismatch`) or the wrong Temporal (`WrongTemporal`)."""
-        raise NotImplementedError
+        """Refuse a schema of another version (`SchemaMismatch`) or the wrong Temporal (`WrongTemporal`).
+
+        The first worker that checks binds the ledger to its Temporal.
+        """
+        schema_versions.check(await self.database.rows("schema_versions"), self.database.where)
+        bound = await self.database.one("bind", cluster_id, namespace)
+        if (bound["bound_cluster_id"], bound["bound_namespace"]) != (cluster_id, namespace):
+            raise WrongTemporal(
+                f"The ledger in Postgres at {self.database.where} belongs to Temporal cluster "
+                f"`{bound['bound_cluster_id']}`, namespace `{bound['bound_namespace']}`; this is cluster "
+                f"`{cluster_id}`, namespace `{namespace}`. Use that Temporal, or another database."
+            )
 
     async def register(self, registration: Registration) -> Registered:
         """Announce a session. Raises `SessionIdReused` for the same id with another start."""
-        raise NotImplementedError
+        columns = {
+            "session_id": registration.session_id,
+            "agent": registration.agent,
+            "start_digest": registration.start_digest,
+            "requested_by": registration.requested_by,
+            "on_behalf_of": registration.on_behalf_of,
+            "tenant": registration.tenant,
+            "labels": dict(registration.labels),
+        }
+        row = await self.database.one("register_session", parameters.clear_json(columns))
+        return Registered(fresh=row["fresh"], status=row["status"], first_run_id=row["first_run_id"])
 
     async def store_message(self, session_id: str, body: bytes) -> str:
-        """Store a user message's content (canonical JSON of text or blocks) and return its digest."""
-        raise NotImplementedError
+        """Store a user message's content (canonical JSON of text or blocks) and return its digest.
+
+        Raises `SessionMissing`.
+        """
+        digest = ids.digest(body)
+        await self.database.rows("store_content", session_id, digest, body)
+        return digest
 
     async def open_session(self, opening: Opening) -> None:
         """Write the row, the catalogue and the first entry; idempotent per first_run_id.
 
         Raises `SessionIdReused` when another workflow chain already used this id.
         """
-        raise NotImplementedError
+        columns = {
+            "session_id": opening.session_id,
+            "first_run_id": opening.first_run_id,
+            "agent": opening.agent,
+            "model": opening.model,
+            "catalogue_digest": opening.catalogue_digest,
+            "requested_by": opening.requested_by,
+            "on_behalf_of": opening.on_behalf_of,
+            "tenant": opening.tenant,
+            "roles": list(opening.roles),
+            "labels": dict(opening.labels),
+            "started_at": opening.started_at,
+        }
+        await self.database.rows(
+            "open_session",
+            parameters.clear_json(columns),
+            opening.catalogue,
+            ids.canonical({**columns, "started_at": opening.started_at.isoformat()}),
+            *parameters.facts(opening.outbox),
+        )
 
     async def catalogue(self, digest: str) -> Catalogue:
-        """Load by digest; cached, since it is immutable."""
-        raise NotImplementedError
+        """Load by digest; cached, since it is immutable. Raises `LedgerError` where it is not stored."""
+        known = self._catalogues.get(digest)
+        if known is None:
+            row = await self.database.row("catalogue", digest)
+            if row is None:
+                raise LedgerError(f"Postgres at {self.database.where} has no catalogue `{digest}`.")
+            known = self._catalogues[digest] = Catalogue.model_validate_json(row["body"])
+        return known
 
     async def claim(self, claim: Claim) -> ClaimResult:
-        raise NotImplementedError
+        """Ask for an effect. Raises `LedgerConflict` where the outbox holds a fact told otherwise before."""
+        return await effects.claim(self.database, claim)
 
     async def renew(self, effect_id: str, token: int, lease: timedelta) -> bool:
         """Extend the lease; False when a newer attempt holds the effect."""
-        raise NotImplementedError
+        return await effects.renew(self.database, effect_id, token, lease)
 
     async def record(self, record: Record) -> Recorded:
-        raise NotImplementedError
+        """End an attempt. The same record again, after its answer was lost, is accepted again."""
+        return await effects.record(self.database, record)
 
     async def record_turn(self, turn: TurnRecord) -> Recorded:
-        raise NotImplementedError
+        """Commit a model turn. The same record again, after its answer was lost, is accepted again."""
+        return await effects.record_turn(self.database, turn)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Any]:
         """The recording transaction of a `Transactional` tool; yields the asyncpg connection."""
-        raise NotImplementedError
-        yield
+        async with self.database.transaction() as connection:
+            yield connection
 
-    async def record_within(self, connection: Any, record: Record) -> Recorded:
+    async def record_within(self, connection: asyncpg.Connection, record: Record) -> Recorded:
         """`record`, inside `transaction`. Raise to roll both back when it is not accepted."""
-        raise NotImplementedError
+        with translated(self.database.where):
+            rows = await connection.fetch(named_sql()["record_effect"], *effects.record_parameters(record))
+        return effects.recorded(rows[0])
 
     async def append(self, session_id: str, facts: tuple[Fact, ...]) -> None:
         """Append facts and apply them to the projections (status, approvals). The same fact twice is one entry.
 
-        Raises `LedgerConflict` for the same key with another body.
+        Raises `LedgerConflict` for the same key with another body, `FactRefused` for a kind that only the
+        ledger's own functions write, `SessionMissing`.
         """
-        raise NotImplementedError
+        if facts:
+            await self.database.rows("append_facts", session_id, *parameters.facts(facts))
 
     async def transcript(self, session_id: str, head: str) -> list[StoredMessage]:
         """All messages up to `head`, along its own branch. Raises `holdfast.errors.HeadMissing`."""
-        raise NotImplementedError
+        return await transcript.transcript(self.database, session_id, head)
 
     async def result(self, session_id: str, call: str) -> bytes | None:
         """The whole result of a call (for `read_result`), or None."""
-        raise NotImplementedError
+        row = await self.database.row("call_result", session_id, call)
+        return row["result"] if row else None
 
     async def close_session(self, closing: Closing) -> None:
-        raise NotImplementedError
+        """Write the last entry and the final status, and give an open saga its end."""
+        columns = {
+            "session_id": closing.session_id,
+            "status": closing.status,
+            "reason": closing.reason,
+            "at": closing.at,
+            "saga_id": closing.saga_id,
+        }
+        await self.database.rows(
+            "close_session",
+            parameters.clear_json(columns),
+            ids.canonical({"status": closing.status, "reason": closing.reason}),
+            *parameters.facts(closing.outbox),
+        )
 
-    async def write_chunks(self, chunks: list[Chunk]) -> None:
+    async def write_chunks(self, batch: list[Chunk]) -> None:
         """Insert a batch into the unlogged table and notify the sessions' watchers; used by the flusher only."""
-        raise NotImplementedError
+        await chunks.write(self.database, batch)

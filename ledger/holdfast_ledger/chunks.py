@@ -1,0 +1,31 @@
+"""Pieces of a streaming turn on their way to watchers: an unlogged table and one channel per session."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from holdfast_ledger.database import Database
+from holdfast_ledger.records import Chunk
+
+
+def channel(session_id: str) -> str:
+    """The NOTIFY channel of a session; Postgres allows 63 bytes, and ids may be longer."""
+    return "holdfast_" + hashlib.sha256(session_id.encode()).hexdigest()[:40]
+
+
+async def write(database: Database, batch: list[Chunk], touched: Iterable[str] = ()) -> None:
+    """Insert the chunks and notify their sessions and those `touched`, in one round trip."""
+    sessions = {chunk.session_id for chunk in batch} | set(touched)
+    if not sessions:
+        return
+    await database.rows(
+        "write_chunks",
+        [chunk.session_id for chunk in batch],
+        [chunk.turn for chunk in batch],
+        [chunk.token for chunk in batch],
+        [chunk.seq for chunk in batch],
+        [chunk.kind for chunk in batch],
+        [chunk.text.encode("utf-8", "surrogatepass") for chunk in batch],
+        sorted(channel(session) for session in sessions),
+    )

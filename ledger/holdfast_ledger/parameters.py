@@ -1,0 +1,80 @@
+"""From records to the parameters of the ledger's functions: clear columns as JSON, bodies as bytes.
+
+Clear columns are text in Postgres, which refuses NUL and lone surrogates although models produce both; there
+they become U+FFFD. Bodies keep every character, since canonical JSON escapes them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from holdfast import ids
+from holdfast.facts import Fact
+
+_REFUSED = re.compile("[\x00\ud800-\udfff]")
+
+# The fields of a fact's body that a projection (session, approval, effect) needs in clear.
+_DETAIL = (
+    "digest",
+    "tool_use_id",
+    "preview",
+    "expires_at",
+    "use_within",
+    "decision",
+    "by",
+    "authenticated",
+    "reason",
+)
+
+
+def clear(text: str) -> str:
+    """The text as a Postgres text column takes it."""
+    return _REFUSED.sub("\ufffd", text)
+
+
+def clear_json(values: Mapping[str, Any] | list[Any]) -> str:
+    """JSON for a jsonb parameter; times and durations in forms that Postgres casts back exactly."""
+    return json.dumps(_cleared(values), allow_nan=False)
+
+
+def _cleared(value: Any) -> Any:
+    if isinstance(value, str):
+        return clear(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return f"{value // timedelta(microseconds=1)} microseconds"
+    if isinstance(value, Decimal):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {clear(str(key)): _cleared(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_cleared(item) for item in value]
+    return value
+
+
+def facts(outbox: Iterable[Fact]) -> tuple[str, list[bytes], list[bytes]]:
+    """The three parameters of every function that takes facts: clear columns, digests, bodies."""
+    told = list(outbox)
+    bodies = [ids.canonical(fact.model_dump(mode="json")["body"]) for fact in told]
+    columns = [_fact_columns(fact) for fact in told]
+    digests = [_fact_digest(fact, body) for fact, body in zip(told, bodies, strict=True)]
+    return clear_json(columns), digests, bodies
+
+
+def _fact_columns(fact: Fact) -> dict[str, Any]:
+    columns = fact.model_dump(exclude={"body"}, exclude_none=True)
+    detail = {name: fact.body[name] for name in _DETAIL if fact.body.get(name) is not None}
+    return {**columns, "detail": detail} if detail else columns
+
+
+def _fact_digest(fact: Fact, body: bytes) -> bytes:
+    """What makes two facts of one key the same: all they say but when, since a replay may say it again later."""
+    said = ids.canonical(fact.model_dump(mode="json", exclude={"at", "body"}))
+    return hashlib.sha256(len(said).to_bytes(8, "big") + said + body).digest()

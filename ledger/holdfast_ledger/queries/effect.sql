@@ -1,0 +1,14 @@
+-- The effect protocol: claim, renew, record. Each statement is one call of one function.
+
+-- name: claim_effect
+SELECT verdict, code, reason, retry_after, token, attempt, probe, args, state, outcome, committed
+FROM holdfast.claim_effect($1, $2, $3, $4, $5, $6, $7, $8, $9)
+
+-- name: renew_effect
+SELECT holdfast.renew_effect($1, $2, $3)
+
+-- name: record_effect
+SELECT accepted, state, outcome, committed FROM holdfast.record_effect($1, $2, $3, $4, $5, $6, $7, $8)
+
+-- name: record_turn
+SELECT accepted, state, outcome, committed FROM holdfast.record_turn($1, $2, $3, $4, $5, $6, $7)

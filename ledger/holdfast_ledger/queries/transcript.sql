@@ -1,0 +1,24 @@
+-- What the model said and was told.
+
+-- name: transcript
+-- All messages up to a head, along its own branch, oldest first.
+WITH RECURSIVE line AS (
+    SELECT m.head, m.parent, m.role, m.digest, m.turn, 0 AS distance, m.session_key
+    FROM holdfast.message m JOIN holdfast.session s USING (session_key)
+    WHERE s.id = $1 AND m.head = $2
+    UNION ALL
+    SELECT m.head, m.parent, m.role, m.digest, m.turn, line.distance + 1, m.session_key
+    FROM line JOIN holdfast.message m ON m.session_key = line.session_key AND m.head = line.parent
+)
+SELECT line.head, line.parent, line.role, line.turn, c.body
+FROM line JOIN holdfast.content c USING (session_key, digest)
+ORDER BY line.distance DESC
+
+-- name: shown_results
+-- What the model sees of settled calls, by effect id.
+SELECT effect_id, outcome, coalesce(shown, result) AS shown FROM holdfast.effect WHERE effect_id = ANY($1::text[])
+
+-- name: call_result
+-- The whole result of a call; of two branches, the one planned last.
+SELECT e.result FROM holdfast.effect e JOIN holdfast.session s USING (session_key)
+WHERE s.id = $1 AND e.call = $2 AND e.kind = 'call' ORDER BY e.planned_at DESC LIMIT 1

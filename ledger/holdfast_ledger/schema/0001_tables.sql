@@ -1,0 +1,242 @@
+-- compatible from: 1
+-- Tables. Ids are text in C collation, so that a prefix is found by index; what a model or a tool wrote is bytea.
+-- Every row of a session hangs on its internal, time-ordered session_key.
+
+CREATE TABLE holdfast.meta (
+    single boolean PRIMARY KEY DEFAULT true CHECK (single),
+    cluster_id text,                -- the Temporal this ledger belongs to, set once
+    namespace text,
+    bound_at timestamptz
+);
+INSERT INTO holdfast.meta DEFAULT VALUES;
+
+-- What sessions were opened with. Immutable.
+CREATE TABLE holdfast.catalogue (
+    digest text COLLATE "C" PRIMARY KEY,
+    body bytea NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+CREATE TABLE holdfast.session (
+    id text COLLATE "C" PRIMARY KEY CHECK (id <> '' AND octet_length(id) <= 1000),
+    session_key uuid NOT NULL UNIQUE DEFAULT uuidv7(),
+    agent text NOT NULL,
+    model text,
+    requested_by text NOT NULL,
+    on_behalf_of text,
+    roles text[] NOT NULL DEFAULT '{}',
+    tenant text,
+    labels jsonb NOT NULL DEFAULT '{}',
+    status text NOT NULL DEFAULT 'running' CHECK (
+        status IN ('running', 'idle', 'waiting', 'held', 'closing', 'completed', 'failed', 'aborted')
+    ),
+    status_reason text,
+    status_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    start_digest text,              -- null for a session that no client announced
+    catalogue_digest text REFERENCES holdfast.catalogue,
+    first_run_id text,              -- null until its workflow opened it
+    registered_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    opened_at timestamptz,
+    ended_at timestamptz,
+    turns integer NOT NULL DEFAULT 0,
+    calls integer NOT NULL DEFAULT 0,
+    input_tokens bigint NOT NULL DEFAULT 0,
+    output_tokens bigint NOT NULL DEFAULT 0,
+    cache_read_tokens bigint NOT NULL DEFAULT 0,
+    cache_write_tokens bigint NOT NULL DEFAULT 0,
+    usd numeric DEFAULT 0           -- null once any price was unknown
+) WITH (fillfactor = 75);           -- totals are updated in place
+CREATE INDEX session_by_status ON holdfast.session (status, session_key);
+CREATE INDEX session_by_agent ON holdfast.session (agent, session_key);
+CREATE INDEX session_by_tenant ON holdfast.session (tenant, session_key) WHERE tenant IS NOT NULL;
+CREATE INDEX session_by_label ON holdfast.session USING gin (labels jsonb_path_ops);
+
+-- Bodies of messages by digest, per session, so that one day a key per session can be destroyed.
+CREATE TABLE holdfast.content (
+    session_key uuid NOT NULL REFERENCES holdfast.session (session_key),
+    digest text COLLATE "C" NOT NULL,
+    key_id text,
+    body bytea NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (session_key, digest)
+);
+
+-- The transcript: each message names the head before it, so that branches of a reset live side by side.
+CREATE TABLE holdfast.message (
+    session_key uuid NOT NULL,
+    head text COLLATE "C" NOT NULL,
+    parent text COLLATE "C" NOT NULL,
+    role text NOT NULL CHECK (role IN ('user', 'assistant', 'results')),
+    digest text COLLATE "C" NOT NULL,
+    turn integer NOT NULL,
+    message_id text,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (session_key, head),
+    FOREIGN KEY (session_key, digest) REFERENCES holdfast.content
+);
+
+CREATE TABLE holdfast.saga (
+    id text COLLATE "C" PRIMARY KEY,
+    session_key uuid NOT NULL REFERENCES holdfast.session (session_key),
+    request integer NOT NULL,
+    state text NOT NULL DEFAULT 'OPEN' CHECK (state IN (
+        'OPEN', 'COMMITTING', 'UNWINDING', 'COMMITTED', 'ABORTED', 'HELD', 'STUCK', 'FORWARD_PENDING'
+    )),
+    epoch integer NOT NULL DEFAULT 1, -- raised by an unwind: older claims are refused
+    reason text,
+    opened_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    closed_at timestamptz
+);
+CREATE INDEX saga_by_session ON holdfast.saga (session_key);
+CREATE INDEX saga_unfinished ON holdfast.saga (state, opened_at) WHERE state NOT IN ('COMMITTED', 'ABORTED');
+
+-- One row per effect: what it is, who holds it, how it ended.
+CREATE TABLE holdfast.effect (
+    effect_id text COLLATE "C" PRIMARY KEY,
+    session_key uuid NOT NULL REFERENCES holdfast.session (session_key),
+    kind text NOT NULL CHECK (kind IN ('model', 'call', 'undo')),
+    turn integer NOT NULL,
+    call text COLLATE "C",          -- TURN.INDEX
+    tool_use_id text,
+    tool text,
+    tool_version text,
+    tier text,
+    recovery text NOT NULL CHECK (recovery IN ('retry', 'idempotent', 'probe', 'operator', 'transactional')),
+    key_ttl interval,
+    semantic_key text COLLATE "C",
+    undo_of text COLLATE "C",       -- for kind undo: the effect it compensates
+    fingerprint text NOT NULL,
+    preview text,
+    saga_id text COLLATE "C" NOT NULL REFERENCES holdfast.saga,
+    planned_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+
+    state text NOT NULL DEFAULT 'OPEN' CHECK (
+        state IN ('OPEN', 'CLAIMED', 'DONE', 'FAILED', 'UNKNOWN', 'CANCELLED')
+    ),
+    token integer NOT NULL DEFAULT 0, -- fences attempts; the number of the last one
+    worker text,
+    lease_until timestamptz,        -- on the database's clock
+    first_claimed_at timestamptz,   -- the provider's memory of our key starts here
+    attempts_used integer NOT NULL DEFAULT 0,
+    attempts_budget integer NOT NULL DEFAULT 0, -- 0 is unlimited
+    doubt boolean NOT NULL DEFAULT false, -- an attempt that never reported may have landed
+    decision text,                  -- the person's decision it consumed
+
+    key_id text,
+    authorization_body bytea,
+    args bytea,
+    args_salt bytea,
+    outcome bytea,                  -- of the last attempt that reported, final once settled
+    result bytea,
+    shown bytea,
+    undo_tool text,
+    undo_version text,
+    undo_args bytea,
+    committed_saga boolean NOT NULL DEFAULT false, -- this model turn committed its saga
+    latency_us bigint,
+    usd numeric,
+    settled_at timestamptz,
+    settled_order bigint,           -- an unwind goes from the highest down
+    CHECK ((state = 'CLAIMED') = (lease_until IS NOT NULL))
+) WITH (fillfactor = 70);
+CREATE INDEX effect_by_session ON holdfast.effect (session_key, turn, call);
+CREATE INDEX effect_by_saga ON holdfast.effect (saga_id);
+CREATE INDEX effect_unknown ON holdfast.effect (settled_at) WHERE state = 'UNKNOWN';
+CREATE INDEX effect_by_semantic_key ON holdfast.effect (semantic_key) WHERE semantic_key IS NOT NULL;
+CREATE SEQUENCE holdfast.settled_order;
+
+-- One row per attempt, numbered by the effect's fencing token.
+CREATE TABLE holdfast.attempt (
+    effect_id text COLLATE "C" NOT NULL REFERENCES holdfast.effect,
+    token integer NOT NULL,
+    worker text NOT NULL,
+    claimed_at timestamptz NOT NULL,
+    ended_at timestamptz,
+    state text NOT NULL DEFAULT 'RUNNING' CHECK (
+        state IN ('RUNNING', 'DONE', 'FAILED', 'UNKNOWN', 'OPEN', 'EXPIRED', 'SUPERSEDED')
+    ),
+    reported text,                  -- what it said after it had lost the effect; changed nothing
+    reported_at timestamptz,
+    latency_us bigint,
+    key_id text,
+    evidence bytea,
+    PRIMARY KEY (effect_id, token)
+);
+
+-- One row per recorded model turn: what it used and cost.
+CREATE TABLE holdfast.turn (
+    effect_id text COLLATE "C" PRIMARY KEY REFERENCES holdfast.effect,
+    session_key uuid NOT NULL,
+    turn integer NOT NULL,
+    head text NOT NULL,             -- before the assistant message
+    next_head text NOT NULL,
+    digest text NOT NULL,
+    stop_reason text,
+    model_asked text NOT NULL,
+    model_answered text,
+    input_tokens bigint NOT NULL,
+    output_tokens bigint NOT NULL,
+    cache_read_tokens bigint NOT NULL,
+    cache_write_tokens bigint NOT NULL,
+    usd numeric,                    -- null: price unknown
+    latency_us bigint NOT NULL,
+    request_digest text NOT NULL,
+    recorded_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX turn_by_session ON holdfast.turn (session_key, turn);
+
+-- The inbox: one row per asked call and arguments, kept current by the facts that are appended.
+CREATE TABLE holdfast.approval (
+    session_key uuid NOT NULL REFERENCES holdfast.session (session_key),
+    call text COLLATE "C" NOT NULL,
+    digest text COLLATE "C" NOT NULL, -- salted digest of the arguments
+    effect_id text,
+    tool_use_id text,
+    tool text,
+    tier text,
+    preview text,
+    asked_at timestamptz NOT NULL,
+    expires_at timestamptz,
+    use_within interval,
+    state text NOT NULL DEFAULT 'pending' CHECK (
+        state IN ('pending', 'approved', 'denied', 'expired', 'consumed')
+    ),
+    decision text,                  -- id of the decision that stands
+    decided_at timestamptz,
+    decided_by text,
+    authenticated boolean,
+    reason text,
+    consumed_by text,               -- effect id
+    consumed_at timestamptz,
+    PRIMARY KEY (session_key, call, digest)
+);
+CREATE INDEX approval_pending ON holdfast.approval (asked_at) WHERE state = 'pending';
+CREATE INDEX approval_by_decision ON holdfast.approval (session_key, decision);
+
+-- Tools nobody may dispatch now. Tool '*' is every tool above tier read.
+CREATE TABLE holdfast.kill_switch (
+    tool text COLLATE "C" PRIMARY KEY,
+    reason text NOT NULL,
+    disabled_by text NOT NULL,
+    at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- Services or tools that fail too often to be asked now.
+CREATE TABLE holdfast.breaker (
+    name text COLLATE "C" PRIMARY KEY,
+    open_until timestamptz NOT NULL,
+    reason text NOT NULL DEFAULT ''
+);
+
+-- The streaming turn, for watchers. Lost in a crash of the server, and that is fine.
+CREATE UNLOGGED TABLE holdfast.chunk (
+    session_id text COLLATE "C" NOT NULL,
+    turn integer NOT NULL,
+    token integer NOT NULL,         -- the attempt; a higher one resets the view
+    seq integer NOT NULL,
+    kind text NOT NULL,
+    body bytea NOT NULL,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (session_id, turn, token, seq)
+);
+CREATE INDEX chunk_by_age ON holdfast.chunk (at);

@@ -1,0 +1,300 @@
+-- compatible from: 1
+-- Sessions: announced by a client, opened by their workflow, told facts, closed.
+-- Lock order everywhere: saga, effect, approval, session, chain head last.
+
+-- Set once; afterwards only returned. The caller compares.
+CREATE FUNCTION holdfast.bind(cluster_id text, namespace text)
+RETURNS TABLE (bound_cluster_id text, bound_namespace text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, holdfast, pg_temp AS $$
+BEGIN
+    UPDATE holdfast.meta m
+    SET cluster_id = bind.cluster_id, namespace = bind.namespace, bound_at = clock_timestamp()
+    WHERE m.cluster_id IS NULL;
+    RETURN QUERY SELECT m.cluster_id, m.namespace FROM holdfast.meta m;
+END
+$$;
+
+CREATE FUNCTION holdfast.key_of(session_id text) RETURNS uuid
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
+DECLARE
+    found_key uuid;
+BEGIN
+    SELECT s.session_key INTO found_key FROM holdfast.session s WHERE s.id = session_id;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'HF003', MESSAGE = format('there is no session "%s"', session_id);
+    END IF;
+    RETURN found_key;
+END
+$$;
+
+-- Insert the session's row and its empty chain unless it is there; returns whether this call made it.
+CREATE FUNCTION holdfast.add_session(p jsonb) RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+DECLARE
+    new_key uuid;
+BEGIN
+    INSERT INTO holdfast.session (id, agent, requested_by, on_behalf_of, tenant, labels, start_digest)
+    VALUES (
+        p->>'session_id', p->>'agent', p->>'requested_by', p->>'on_behalf_of', p->>'tenant',
+        coalesce(p->'labels', '{}'), p->>'start_digest'
+    )
+    ON CONFLICT (id) DO NOTHING
+    RETURNING session_key INTO new_key;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    INSERT INTO holdfast.chain (session_key, head)
+    VALUES (new_key, holdfast.chain_start(p->>'session_id', new_key));
+    RETURN true;
+END
+$$;
+
+-- A client announces a session. The same id with another start is a reused id, for ever.
+CREATE FUNCTION holdfast.register_session(p jsonb)
+RETURNS TABLE (fresh boolean, status text, first_run_id text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, holdfast, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    made boolean := holdfast.add_session(p);
+    s holdfast.session;
+BEGIN
+    SELECT * INTO STRICT s FROM holdfast.session WHERE id = p->>'session_id';
+    IF s.start_digest IS DISTINCT FROM p->>'start_digest' THEN
+        RAISE EXCEPTION USING ERRCODE = 'HF002', MESSAGE = format(
+            'the session id "%s" was used before for another start', s.id
+        );
+    END IF;
+    RETURN QUERY SELECT made, s.status, s.first_run_id;
+END
+$$;
+
+CREATE FUNCTION holdfast.store_content(p_session_id text, p_digest text, p_body bytea) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, holdfast, pg_temp AS $$
+    INSERT INTO holdfast.content (session_key, digest, body)
+    VALUES (holdfast.key_of(p_session_id), p_digest, p_body)
+    ON CONFLICT DO NOTHING
+$$;
+
+-- What a fact changes besides being recorded. Applying it again, or late, changes nothing.
+-- `detail` of a fact holds the fields a projection needs.
+CREATE FUNCTION holdfast.project_facts(s_key uuid, facts jsonb) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+DECLARE
+    f jsonb;
+BEGIN
+    FOR f IN SELECT jsonb_array_elements(facts) LOOP
+        CASE f->>'kind'
+            WHEN 'session_status' THEN
+                PERFORM holdfast.project_status(s_key, f->>'outcome', f->'detail'->>'reason', (f->>'at')::timestamptz);
+            WHEN 'approval_asked' THEN
+                PERFORM holdfast.project_ask(s_key, f);
+            WHEN 'approval_decided' THEN
+                PERFORM holdfast.project_decision(s_key, f);
+            WHEN 'call_decided' THEN
+                IF f->>'outcome' IN ('deny', 'denied', 'cancelled') THEN
+                    PERFORM holdfast.cancel_open_call(s_key, f);
+                END IF;
+            ELSE
+                NULL;
+        END CASE;
+    END LOOP;
+END
+$$;
+
+-- An older status never replaces a newer one. An ended session lives again only through a reset of its workflow.
+CREATE FUNCTION holdfast.project_status(s_key uuid, new_status text, reason text, at timestamptz) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+    UPDATE holdfast.session
+    SET status = new_status, status_reason = reason, status_at = at, ended_at = NULL
+    WHERE session_key = s_key
+      AND (status, status_reason, status_at) IS DISTINCT FROM (new_status, reason, at)
+      AND (opened_at IS NULL OR status_at <= at) AND (ended_at IS NULL OR ended_at < at)
+$$;
+
+-- Asked again later (an ask that expired, a reset workflow) it is pending again, unless an effect consumed it.
+CREATE FUNCTION holdfast.project_ask(s_key uuid, f jsonb) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+    INSERT INTO holdfast.approval AS a (
+        session_key, call, digest, effect_id, tool_use_id, tool, tier, preview, asked_at, expires_at, use_within
+    )
+    VALUES (
+        s_key, f->>'call', f->'detail'->>'digest', f->>'effect_id', f->'detail'->>'tool_use_id', f->>'tool',
+        f->>'tier', f->'detail'->>'preview', (f->>'at')::timestamptz,
+        (f->'detail'->>'expires_at')::timestamptz, (f->'detail'->>'use_within')::interval
+    )
+    ON CONFLICT (session_key, call, digest) DO UPDATE
+    SET state = 'pending', asked_at = excluded.asked_at, expires_at = excluded.expires_at, decision = NULL,
+        decided_at = NULL, decided_by = NULL, authenticated = NULL, reason = NULL
+    WHERE a.state <> 'consumed' AND a.asked_at < excluded.asked_at
+$$;
+
+-- The newest pending ask of the call, or that of the digest where the fact names it. A call that may not run
+-- any more is cancelled with it.
+CREATE FUNCTION holdfast.project_decision(s_key uuid, f jsonb) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+BEGIN
+    UPDATE holdfast.approval a
+    SET state = f->>'outcome', decision = f->'detail'->>'decision', decided_at = (f->>'at')::timestamptz,
+        decided_by = coalesce(f->'detail'->>'by', f->>'actor'), reason = f->'detail'->>'reason',
+        authenticated = coalesce((f->'detail'->>'authenticated')::boolean, false),
+        use_within = coalesce((f->'detail'->>'use_within')::interval, a.use_within)
+    WHERE a.session_key = s_key AND a.call = f->>'call' AND a.state = 'pending'
+      AND a.asked_at <= (f->>'at')::timestamptz
+      AND a.digest = coalesce(f->'detail'->>'digest', (
+          SELECT o.digest FROM holdfast.approval o
+          WHERE o.session_key = s_key AND o.call = f->>'call' ORDER BY o.asked_at DESC LIMIT 1
+      ));
+    IF FOUND AND f->>'outcome' <> 'approved' THEN
+        PERFORM holdfast.cancel_open_call(s_key, f);
+    END IF;
+END
+$$;
+
+-- The call will not run: a tombstone, unless an attempt was made. Named by effect id, else by call and digest.
+CREATE FUNCTION holdfast.cancel_open_call(s_key uuid, f jsonb) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+    UPDATE holdfast.effect e
+    SET state = 'CANCELLED', settled_at = clock_timestamp(),
+        outcome = convert_to(json_build_object(
+            'status', CASE WHEN f->>'outcome' = 'cancelled' THEN 'cancelled' ELSE 'denied' END,
+            'code', 'denied', 'text', coalesce(f->'detail'->>'reason', f->'detail'->>'text', 'This call was denied.')
+        )::text, 'UTF8')
+    WHERE e.session_key = s_key AND e.state = 'OPEN' AND e.kind = 'call' AND NOT e.doubt
+      AND (e.effect_id = f->>'effect_id'
+           OR (f->>'effect_id' IS NULL AND e.call = f->>'call'
+               AND e.fingerprint = coalesce(f->'detail'->>'digest', e.fingerprint)))
+$$;
+
+-- Append facts born elsewhere. What only the ledger's own functions may say is refused.
+CREATE FUNCTION holdfast.append_all(s_key uuid, facts jsonb, digests bytea[], bodies bytea[]) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+DECLARE
+    f jsonb;
+    n bigint;
+BEGIN
+    FOR f, n IN SELECT * FROM jsonb_array_elements(facts) WITH ORDINALITY LOOP
+        IF f->>'key' LIKE '@%' OR f->>'kind' IN (
+            'session_opened', 'model_intent', 'model_turn', 'effect_intent', 'effect_outcome', 'effect_resolved',
+            'saga_opened', 'saga_closed'
+        ) THEN
+            RAISE EXCEPTION USING ERRCODE = 'HF006', MESSAGE = format(
+                'a fact "%s" of kind %s may only come from the ledger itself', f->>'key', f->>'kind'
+            );
+        END IF;
+        PERFORM holdfast.append(
+            s_key, f->>'key', digests[n], f->>'kind', (f->>'at')::timestamptz, bodies[n],
+            turn => (f->>'turn')::integer, call => f->>'call', effect_id => f->>'effect_id',
+            saga_id => f->>'saga_id', tool => f->>'tool', tier => f->>'tier', outcome => f->>'outcome',
+            actor => f->>'actor', args_digest => f->'detail'->>'digest'
+        );
+    END LOOP;
+END
+$$;
+
+CREATE FUNCTION holdfast.append_facts(p_session_id text, p_facts jsonb, p_digests bytea[], p_bodies bytea[])
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, holdfast, pg_temp AS $$
+DECLARE
+    s_key uuid := holdfast.key_of(p_session_id);
+BEGIN
+    PERFORM holdfast.project_facts(s_key, p_facts);
+    PERFORM holdfast.append_all(s_key, p_facts, p_digests, p_bodies);
+END
+$$;
+
+-- The workflow opens its session. The same chain of runs again changes nothing; another one is refused.
+CREATE FUNCTION holdfast.open_session(
+    p jsonb, p_catalogue bytea, p_body bytea, p_facts jsonb, p_digests bytea[], p_bodies bytea[]
+) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, holdfast, pg_temp AS $$
+DECLARE
+    s holdfast.session;
+BEGIN
+    PERFORM holdfast.add_session(p);
+    SELECT * INTO STRICT s FROM holdfast.session WHERE id = p->>'session_id' FOR UPDATE;
+    IF s.first_run_id IS NOT NULL AND s.first_run_id <> p->>'first_run_id' THEN
+        RAISE EXCEPTION USING ERRCODE = 'HF002', MESSAGE = format(
+            'the session id "%s" belongs to another workflow (first run %s)', s.id, s.first_run_id
+        );
+    END IF;
+    IF s.first_run_id IS NULL THEN
+        INSERT INTO holdfast.catalogue (digest, body) VALUES (p->>'catalogue_digest', p_catalogue)
+        ON CONFLICT DO NOTHING;
+        UPDATE holdfast.session SET
+            first_run_id = p->>'first_run_id', agent = p->>'agent', model = p->>'model',
+            catalogue_digest = p->>'catalogue_digest', requested_by = p->>'requested_by',
+            on_behalf_of = p->>'on_behalf_of', tenant = p->>'tenant', labels = p->'labels',
+            roles = ARRAY(SELECT jsonb_array_elements_text(p->'roles')),
+            status = 'running', status_at = (p->>'started_at')::timestamptz, opened_at = clock_timestamp()
+        WHERE id = s.id;
+    END IF;
+    PERFORM holdfast.project_facts(s.session_key, p_facts);
+    IF s.first_run_id IS NULL THEN
+        PERFORM holdfast.append(
+            s.session_key, '@opened', sha256(p_body), 'session_opened', (p->>'started_at')::timestamptz, p_body,
+            actor => p->>'requested_by'
+        );
+    END IF;
+    PERFORM holdfast.append_all(s.session_key, p_facts, p_digests, p_bodies);
+END
+$$;
+
+-- Give a saga its end and say so in the chain.
+CREATE FUNCTION holdfast.close_saga(s_key uuid, closed_saga text, new_state text, why text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+DECLARE
+    body bytea := convert_to(json_build_object('reason', why, 'state', new_state)::text, 'UTF8');
+    at_epoch integer;
+BEGIN
+    UPDATE holdfast.saga
+    SET state = new_state, reason = why,
+        closed_at = CASE WHEN new_state IN ('COMMITTED', 'ABORTED') THEN clock_timestamp() END
+    WHERE id = closed_saga
+    RETURNING epoch INTO at_epoch;
+    PERFORM holdfast.append(
+        s_key, format('@saga/%s/%s/%s', closed_saga, at_epoch, new_state), sha256(body), 'saga_closed',
+        clock_timestamp(), body, saga_id => closed_saga, outcome => new_state
+    );
+END
+$$;
+
+-- How a saga that is still open when its session ends may end: what may be running or landed is held for a
+-- person; kept work commits; nothing standing is aborted.
+CREATE FUNCTION holdfast.end_of_open_saga(open_saga text, session_status text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
+    SELECT CASE
+        WHEN bool_or(e.state IN ('CLAIMED', 'UNKNOWN') OR e.doubt AND e.state = 'OPEN') THEN 'HELD'
+        WHEN session_status = 'completed' THEN 'COMMITTED'
+        WHEN bool_or(e.state = 'DONE' AND e.tier <> 'read') THEN 'HELD'
+        ELSE 'ABORTED'
+    END
+    FROM holdfast.effect e WHERE e.saga_id = open_saga AND e.kind <> 'model'
+$$;
+
+CREATE FUNCTION holdfast.close_session(
+    p jsonb, p_body bytea, p_facts jsonb, p_digests bytea[], p_bodies bytea[]
+) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, holdfast, pg_temp AS $$
+DECLARE
+    s_key uuid := holdfast.key_of(p->>'session_id');
+    saga holdfast.saga;
+    ended timestamptz := (p->>'at')::timestamptz;
+    why text := coalesce(nullif(p->>'reason', ''), format('the session ended %s', p->>'status'));
+BEGIN
+    SELECT * INTO saga FROM holdfast.saga
+    WHERE id = p->>'saga_id' AND session_key = s_key AND state = 'OPEN' FOR UPDATE;
+    UPDATE holdfast.effect SET state = 'CANCELLED', settled_at = clock_timestamp()
+    WHERE saga_id = saga.id AND state = 'OPEN' AND NOT doubt;
+    PERFORM holdfast.project_facts(s_key, p_facts);
+    UPDATE holdfast.session
+    SET status = p->>'status', status_reason = nullif(p->>'reason', ''), status_at = ended, ended_at = ended
+    WHERE session_key = s_key AND (ended_at IS NULL OR ended_at <= ended);
+    PERFORM holdfast.append_all(s_key, p_facts, p_digests, p_bodies);
+    IF saga.id IS NOT NULL THEN
+        PERFORM holdfast.close_saga(s_key, saga.id, holdfast.end_of_open_saga(saga.id, p->>'status'), why);
+    END IF;
+    PERFORM holdfast.append(
+        s_key, '@closed/' || holdfast.microseconds(ended), sha256(p_body), 'session_closed', ended, p_body, outcome => p->>'status'
+    );
+END
+$$;

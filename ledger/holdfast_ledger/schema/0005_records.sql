@@ -1,0 +1,241 @@
+-- compatible from: 1
+-- RECORD: the end of one attempt, by its token.
+
+-- What a record says, see holdfast_ledger.records.Record.
+CREATE TYPE holdfast.recording AS (
+    session_id text, effect_id text, token integer, state text, dispatched boolean, doubt boolean, latency interval,
+    undo_tool text, undo_version text, usd numeric
+);
+
+-- `state` and `outcome` are what stands now. `accepted` false: another attempt's report stands, or none yet.
+CREATE TYPE holdfast.recorded AS (accepted boolean, state text, outcome bytea, committed boolean);
+
+CREATE FUNCTION holdfast.microseconds(value interval) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (extract(epoch FROM value) * 1000000)::bigint;
+
+CREATE FUNCTION holdfast.standing(of_effect text, accepted boolean) RETURNS holdfast.recorded
+LANGUAGE sql STABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
+    SELECT ROW(
+        accepted, e.state, CASE WHEN e.state NOT IN ('OPEN', 'CLAIMED') THEN e.outcome END, e.committed_saga
+    )::holdfast.recorded
+    FROM holdfast.effect e WHERE e.effect_id = of_effect
+$$;
+
+-- Whether the report of an attempt counts: `now` (it holds the effect), `late` (it landed although the effect was
+-- cancelled under it), `again` (this very report stands already: its answer got lost) or `stale`.
+CREATE FUNCTION holdfast.standing_of_report(of_effect text, by_token integer, said text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
+    SELECT CASE
+        WHEN a.state = said THEN 'again'
+        WHEN e.token <> by_token THEN 'stale'
+        WHEN e.state = 'CLAIMED' THEN 'now'
+        WHEN e.state = 'CANCELLED' AND said = 'DONE' THEN 'late'
+        ELSE 'stale'
+    END
+    FROM holdfast.effect e LEFT JOIN holdfast.attempt a ON a.effect_id = e.effect_id AND a.token = by_token
+    WHERE e.effect_id = of_effect
+$$;
+
+-- A report that lost: kept as evidence of what that attempt did, changes nothing.
+CREATE FUNCTION holdfast.keep_stale_report(s_key uuid, r holdfast.recording, p_evidence bytea, p_body bytea)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+DECLARE
+    e record;
+BEGIN
+    UPDATE holdfast.attempt
+    SET reported = r.state, reported_at = clock_timestamp(), evidence = p_evidence,
+        latency_us = holdfast.microseconds(r.latency)
+    WHERE effect_id = r.effect_id AND token = r.token AND reported IS NULL;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    SELECT kind, turn, call, saga_id, tool, tier, fingerprint INTO STRICT e
+    FROM holdfast.effect WHERE effect_id = r.effect_id;
+    PERFORM holdfast.append(
+        s_key, format('@effect/%s/%s/late', r.effect_id, r.token), sha256(p_body), 'effect_outcome',
+        clock_timestamp(), p_body, turn => e.turn, call => e.call, effect_id => r.effect_id, token => r.token,
+        saga_id => e.saga_id, tool => e.tool, tier => e.tier, outcome => 'late_' || lower(r.state),
+        args_digest => CASE e.kind WHEN 'call' THEN e.fingerprint END
+    );
+END
+$$;
+
+-- The state an accepted report leads to. A clean transient failure releases the effect, until its attempt budget
+-- is used up: then it is FAILED, or UNKNOWN where an earlier attempt may have landed.
+CREATE FUNCTION holdfast.state_after(r holdfast.recording, budget integer, used integer, in_doubt boolean)
+RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
+    SELECT CASE
+        WHEN r.state <> 'OPEN' OR NOT coalesce(r.dispatched, true) OR budget = 0 OR used < budget THEN r.state
+        WHEN in_doubt THEN 'UNKNOWN'
+        ELSE 'FAILED'
+    END
+$$;
+
+-- p_body is the body of the outcome entry; p_unknown the outcome where the budget ends in doubt.
+CREATE FUNCTION holdfast.record_effect(
+    p jsonb, p_outcome bytea, p_unknown bytea, p_result bytea, p_shown bytea, p_undo_args bytea,
+    p_evidence bytea, p_body bytea
+) RETURNS SETOF holdfast.recorded
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, holdfast, pg_temp AS $$
+DECLARE
+    r holdfast.recording := jsonb_populate_record(NULL::holdfast.recording, p);
+    s_key uuid := holdfast.key_of(r.session_id);
+    e record;
+    standing text;
+    in_doubt boolean;
+    new_state text;
+BEGIN
+    SELECT kind, turn, call, saga_id, tool, tier, fingerprint, attempts_budget, attempts_used, doubt INTO e
+    FROM holdfast.effect WHERE effect_id = r.effect_id AND session_key = s_key FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'HF007', MESSAGE = format('there is no effect %s', r.effect_id);
+    END IF;
+    standing := holdfast.standing_of_report(r.effect_id, r.token, r.state);
+    IF standing = 'stale' THEN
+        PERFORM holdfast.keep_stale_report(s_key, r, p_evidence, p_body);
+    END IF;
+    IF standing IN ('stale', 'again') THEN
+        RETURN NEXT holdfast.standing(r.effect_id, standing = 'again');
+        RETURN;
+    END IF;
+
+    in_doubt := e.doubt OR r.state = 'OPEN' AND coalesce(r.doubt, false);
+    new_state := holdfast.state_after(r, e.attempts_budget, e.attempts_used, in_doubt);
+    UPDATE holdfast.effect SET
+        state = new_state, lease_until = NULL, worker = NULL, doubt = in_doubt, result = p_result, shown = p_shown,
+        outcome = CASE WHEN new_state = 'UNKNOWN' AND r.state = 'OPEN' THEN p_unknown ELSE p_outcome END,
+        attempts_used = attempts_used - CASE WHEN r.dispatched IS FALSE THEN 1 ELSE 0 END,
+        undo_tool = r.undo_tool, undo_version = r.undo_version, undo_args = p_undo_args,
+        latency_us = holdfast.microseconds(r.latency), usd = r.usd,
+        settled_at = CASE WHEN new_state <> 'OPEN' THEN clock_timestamp() END,
+        settled_order = CASE WHEN new_state <> 'OPEN' THEN nextval('holdfast.settled_order') END
+    WHERE effect_id = r.effect_id;
+    UPDATE holdfast.attempt SET
+        state = r.state, ended_at = clock_timestamp(), evidence = p_evidence,
+        latency_us = holdfast.microseconds(r.latency)
+    WHERE effect_id = r.effect_id AND token = r.token;
+    IF e.kind <> 'model' AND new_state <> 'OPEN' THEN
+        UPDATE holdfast.session SET calls = calls + 1, usd = usd + r.usd WHERE session_key = s_key;
+    END IF;
+    PERFORM holdfast.append(
+        s_key, format('@effect/%s/%s/outcome', r.effect_id, r.token), sha256(p_body), 'effect_outcome',
+        clock_timestamp(), p_body, turn => e.turn, call => e.call, effect_id => r.effect_id, token => r.token,
+        saga_id => e.saga_id, tool => e.tool, tier => e.tier,
+        outcome => CASE
+            WHEN standing = 'late' THEN 'landed_late' WHEN new_state = 'OPEN' THEN 'released' ELSE lower(new_state)
+        END,
+        args_digest => CASE e.kind WHEN 'call' THEN e.fingerprint END,
+        latency_us => holdfast.microseconds(r.latency)
+    );
+    RETURN NEXT holdfast.standing(r.effect_id, true);
+END
+$$;
+
+-- What a recorded model turn says, see holdfast_ledger.records.TurnRecord.
+CREATE TYPE holdfast.turn_recording AS (
+    session_id text, effect_id text, token integer, turn integer, head text, next_head text, digest text,
+    stop_reason text, model_asked text, model_answered text, input_tokens bigint, output_tokens bigint,
+    cache_read_tokens bigint, cache_write_tokens bigint, usd numeric, latency interval, request_digest text,
+    saga_id text, saga_epoch integer, commit_saga boolean
+);
+
+CREATE FUNCTION holdfast.plan_calls(
+    s_key uuid, r holdfast.turn_recording, calls jsonb, args bytea[], salts bytea[]
+) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+    INSERT INTO holdfast.effect (
+        effect_id, session_key, kind, turn, call, tool_use_id, tool, tool_version, tier, recovery, fingerprint,
+        preview, saga_id, args, args_salt
+    )
+    SELECT
+        c->>'effect_id', s_key, 'call', r.turn, c->>'call', c->>'tool_use_id', c->>'tool', c->>'tool_version',
+        c->>'tier', c->>'recovery', c->>'digest', c->>'preview', r.saga_id, args[n], salts[n]
+    FROM jsonb_array_elements(calls) WITH ORDINALITY AS planned (c, n)
+    ON CONFLICT DO NOTHING
+$$;
+
+CREATE FUNCTION holdfast.store_turn(s_key uuid, r holdfast.turn_recording, p_body bytea) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+    INSERT INTO holdfast.content (session_key, digest, body) VALUES (s_key, r.digest, p_body)
+    ON CONFLICT DO NOTHING;
+    INSERT INTO holdfast.message (session_key, head, parent, role, digest, turn)
+    VALUES (s_key, r.next_head, r.head, 'assistant', r.digest, r.turn)
+    ON CONFLICT DO NOTHING;
+    INSERT INTO holdfast.turn (
+        effect_id, session_key, turn, head, next_head, digest, stop_reason, model_asked, model_answered,
+        input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, usd, latency_us, request_digest
+    )
+    VALUES (
+        r.effect_id, s_key, r.turn, r.head, r.next_head, r.digest, r.stop_reason, r.model_asked,
+        r.model_answered, r.input_tokens, r.output_tokens, r.cache_read_tokens, r.cache_write_tokens, r.usd,
+        holdfast.microseconds(r.latency), r.request_digest
+    );
+$$;
+
+-- Commit when no effect of the saga but this turn itself is open, claimed or unknown. The saga's row is locked.
+CREATE FUNCTION holdfast.may_commit(r holdfast.turn_recording) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
+    SELECT coalesce(r.commit_saga, false)
+       AND EXISTS (
+           SELECT FROM holdfast.saga g WHERE g.id = r.saga_id AND g.state = 'OPEN' AND g.epoch = r.saga_epoch
+       )
+       AND NOT EXISTS (
+           SELECT FROM holdfast.effect e
+           WHERE e.saga_id = r.saga_id AND e.effect_id <> r.effect_id AND e.state IN ('OPEN', 'CLAIMED', 'UNKNOWN')
+       )
+$$;
+
+-- A model turn, all of it or nothing: message, usage, cost, planned calls, ledger, and the saga's commit.
+CREATE FUNCTION holdfast.record_turn(
+    p jsonb, p_outcome bytea, p_message bytea, p_body bytea, p_calls jsonb, p_args bytea[], p_salts bytea[]
+) RETURNS SETOF holdfast.recorded
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, holdfast, pg_temp AS $$
+DECLARE
+    r holdfast.turn_recording := jsonb_populate_record(NULL::holdfast.turn_recording, p);
+    s_key uuid := holdfast.key_of(r.session_id);
+    standing text;
+    commits boolean;
+BEGIN
+    PERFORM FROM holdfast.saga WHERE id = r.saga_id FOR UPDATE;
+    PERFORM FROM holdfast.effect WHERE effect_id = r.effect_id AND session_key = s_key AND kind = 'model' FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'HF007', MESSAGE = format('there is no effect %s', r.effect_id);
+    END IF;
+    standing := holdfast.standing_of_report(r.effect_id, r.token, 'DONE');
+    IF standing <> 'now' THEN
+        RETURN NEXT holdfast.standing(r.effect_id, standing = 'again');
+        RETURN;
+    END IF;
+
+    PERFORM holdfast.store_turn(s_key, r, p_message);
+    PERFORM holdfast.plan_calls(s_key, r, p_calls, p_args, p_salts);
+    commits := holdfast.may_commit(r);
+    UPDATE holdfast.effect SET
+        state = 'DONE', lease_until = NULL, worker = NULL, outcome = p_outcome, committed_saga = commits,
+        latency_us = holdfast.microseconds(r.latency), usd = r.usd, settled_at = clock_timestamp(),
+        settled_order = nextval('holdfast.settled_order')
+    WHERE effect_id = r.effect_id;
+    UPDATE holdfast.attempt
+    SET state = 'DONE', ended_at = clock_timestamp(), latency_us = holdfast.microseconds(r.latency)
+    WHERE effect_id = r.effect_id AND token = r.token;
+    UPDATE holdfast.session SET
+        turns = turns + 1, input_tokens = input_tokens + r.input_tokens,
+        output_tokens = output_tokens + r.output_tokens,
+        cache_read_tokens = cache_read_tokens + r.cache_read_tokens,
+        cache_write_tokens = cache_write_tokens + r.cache_write_tokens, usd = usd + r.usd
+    WHERE session_key = s_key;
+    PERFORM holdfast.append(
+        s_key, format('@effect/%s/%s/outcome', r.effect_id, r.token), sha256(p_body), 'model_turn',
+        clock_timestamp(), p_body, turn => r.turn, effect_id => r.effect_id, token => r.token,
+        saga_id => r.saga_id, outcome => r.stop_reason, actor => r.model_answered,
+        latency_us => holdfast.microseconds(r.latency)
+    );
+    IF commits THEN
+        PERFORM holdfast.close_saga(s_key, r.saga_id, 'COMMITTED', 'the request is done');
+    END IF;
+    RETURN NEXT holdfast.standing(r.effect_id, true);
+END
+$$;
