@@ -10,6 +10,8 @@ from holdfast.errors import HoldfastError
 from holdfast_workers.settings import Settings
 from holdfast_workers.stack.checks import Check, check_machine, check_postgres, check_temporal
 
+TEMPORAL_FIX = "Start it with `holdfast up`, or check the address, namespace, profile and credentials."
+
 
 def check_embedded(settings: Settings) -> Sequence[Check]:
     """Whether `holdfast up` could run here; not asked where the servers are somebody else's."""
@@ -41,16 +43,26 @@ async def check_servers(settings: Settings) -> Sequence[Check]:
     """Temporal, its search attributes and retention, Postgres and its schema."""
     from holdfast_workers.temporal import connect_options, connect_temporal
 
-    temporal = await check_temporal(lambda: connect_temporal(settings.temporal))
-    where = connect_options(settings.temporal)
+    try:
+        where = connect_options(settings.temporal)
+        temporal = await check_temporal(lambda: connect_temporal(settings.temporal))
+    except HoldfastError as error:
+        return [
+            Check(name="temporal", result="failed", found=str(error), fix=TEMPORAL_FIX),
+            *await only_postgres(settings),
+        ]
     named = Check(name="temporal address", result="ok", found=f"{where['target_host']}, {where['namespace']}")
+    postgres = await only_postgres(settings)
+    if settings.dsn is None or postgres[0].result == "failed" or temporal[0].result == "failed":
+        return [named, *temporal, *postgres]
+    return [named, *temporal, *postgres, await check_schema(settings, settings.dsn)]
+
+
+async def only_postgres(settings: Settings) -> Sequence[Check]:
     if settings.dsn is None:
         fix = "Start the stack with `holdfast up`, or set HOLDFAST_DSN."
-        return [named, *temporal, Check(name="postgres", result="failed", found="none is known", fix=fix)]
-    postgres = await check_postgres(settings.dsn)
-    if postgres.result == "failed" or temporal[0].result == "failed":
-        return [named, *temporal, postgres]
-    return [named, *temporal, postgres, await check_schema(settings, settings.dsn)]
+        return [Check(name="postgres", result="failed", found="none is known", fix=fix)]
+    return [await check_postgres(settings.dsn)]
 
 
 async def check_schema(settings: Settings, dsn: str) -> Check:
