@@ -9,7 +9,7 @@ from typing import Any
 
 from temporalio import activity
 
-from holdfast.states import Tier
+from holdfast.states import CallStatus, Tier
 from holdfast_activities.calls.endings import Word
 
 
@@ -28,6 +28,8 @@ class CallReport:
     outcome: Word
     settled: bool
     """The call has its outcome; otherwise another attempt follows."""
+    status: CallStatus | None = None
+    """That outcome, where this attempt settled it."""
     code: str | None
     latency: timedelta
     size: int
@@ -48,6 +50,7 @@ class CallReport:
             "effect_id": self.effect_id,
             "attempt": self.attempt,
             "settled": self.settled,
+            "status": None if self.status is None else str(self.status),
             "code": self.code,
             "size": self.size,
             "argument_keys": list(self.argument_keys),
