@@ -61,6 +61,8 @@ class Openings:
             policy=catalogue.agent.policy,
             policy_version=catalogue.policy_version,
             tools=tuple(card.plan for card in catalogue.tools),
+            on_max_tokens=catalogue.agent.on_max_tokens,
+            on_refusal=catalogue.agent.on_refusal,
         )
 
     @activity.defn

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, ValidationError
 
 from holdfast.errors import HoldfastError
 from holdfast.wire import Strict
+from holdfast_activities.messages_api import client as messages_api
 
 if TYPE_CHECKING:
     from holdfast_workers.stack.runtime import Addresses
@@ -44,14 +45,9 @@ class TemporalSettings(Strict):
     """This is the server of the running stack: no profile, no key, no TLS."""
 
 
-class ModelSettings(Strict):
-    """Which service answers for the model. Cloud credentials stay in the providers' own variables."""
+class ModelSettings(messages_api.ModelSettings):
+    """Which service answers for the model, and whether it is Claude at all."""
 
-    provider: Literal["anthropic", "bedrock", "vertex"] = "anthropic"
-    api_key: SecretStr | None = None
-    auth_token: SecretStr | None = None
-    base_url: str | None = None
-    """A gateway, or the scripted model."""
     scripted: bool = False
     """`base_url` is the scripted model's: nobody is paid and nothing is decided by Claude."""
 
@@ -197,7 +193,7 @@ def _temporal(
 
 def _model(environ: Mapping[str, str], stack: Addresses | None) -> ModelSettings:
     if scripted := environ.get("HOLDFAST_SCRIPTED_MODEL"):
-        return ModelSettings(base_url=scripted, scripted=True)
+        return ModelSettings(provider="gateway", base_url=scripted, scripted=True)
     given: dict[str, Any] = {
         "provider": environ.get("HOLDFAST_MODEL_PROVIDER"),
         "api_key": environ.get("ANTHROPIC_API_KEY"),
@@ -205,6 +201,8 @@ def _model(environ: Mapping[str, str], stack: Addresses | None) -> ModelSettings
         "base_url": environ.get("ANTHROPIC_BASE_URL"),
     }
     asked = ModelSettings(**{name: value for name, value in given.items() if value})
+    if asked.base_url and not (asked.api_key or asked.auth_token) and asked.provider == "anthropic":
+        asked = asked.model_copy(update={"provider": "gateway"})  # which holds the key itself
     if asked.configured or not stack or not stack.model:
         return asked
-    return ModelSettings(base_url=stack.model, scripted=True)
+    return ModelSettings(provider="gateway", base_url=stack.model, scripted=True)

@@ -1,0 +1,117 @@
+"""`HoldfastPlugin`: what makes a Temporal client and worker serve agent sessions, in one object.
+
+On a client it brings the payload converter. On a worker it also brings the workflows, the activities and the
+sandbox's list, and opens what the activities work with when the worker starts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.contrib.pydantic import PydanticPayloadConverter
+from temporalio.converter import DataConverter, DefaultPayloadConverter
+from temporalio.plugin import SimplePlugin
+from temporalio.worker import Worker, WorkflowRunner
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
+
+from holdfast.contracts import (
+    CallOutcome,
+    CloseSession,
+    ExecuteCall,
+    FlushFacts,
+    ModelTurn,
+    OpenSession,
+    SessionPlan,
+    TurnResult,
+)
+from holdfast.errors import HoldfastError
+from holdfast_workers.converter import data_converter
+from holdfast_workers.sandbox import sandboxed_runner
+from holdfast_workers.work import Work
+from holdfast_workflows.session import AgentSession
+
+
+OpenWork = Callable[[Client], AbstractAsyncContextManager[Work]]
+
+
+class ConverterMismatch(HoldfastError):
+    """Holdfast's payloads are pydantic models: use a data converter whose payload converter is pydantic's."""
+
+    code = "invalid"
+
+
+class HoldfastPlugin(SimplePlugin):
+    """Give it to the client alone: a worker made from that client inherits it."""
+
+    def __init__(self, open_work: OpenWork | None = None) -> None:
+        """Args:
+        open_work: opens what activities need, e.g. `partial(holdfast_workers.work.open_work, settings)`; None
+            for a client or replayer that runs no activity.
+        """
+        self._open_work = open_work
+        self._desk = Desk()
+        super().__init__(
+            "holdfast",
+            data_converter=_converter,
+            activities=lambda existing: [*(existing or ()), *(self._desk.activities() if open_work else ())],
+            workflows=[AgentSession],
+            workflow_runner=_runner,
+        )
+
+    async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
+        if self._open_work is None:
+            await super().run_worker(worker, next)
+            return
+        async with self._open_work(worker.client) as self._desk.work:
+            await super().run_worker(worker, next)
+
+
+class Desk:
+    """The activities a worker registers when it is built; their work is opened when it runs."""
+
+    work: Work
+
+    def activities(self) -> list[Callable[..., Any]]:
+        return [self.open_session, self.model_turn, self.execute_call, self.flush_facts, self.close_session]
+
+    @activity.defn
+    async def open_session(self, request: OpenSession) -> SessionPlan:
+        return await self.work.sessions.open_session(request)
+
+    @activity.defn
+    async def model_turn(self, request: ModelTurn) -> TurnResult:
+        return await self.work.turns.model_turn(request)
+
+    @activity.defn
+    async def execute_call(self, request: ExecuteCall) -> CallOutcome:
+        return await self.work.calls.execute_call(request)
+
+    @activity.defn
+    async def flush_facts(self, request: FlushFacts) -> None:
+        await self.work.sessions.flush_facts(request)
+
+    @activity.defn
+    async def close_session(self, request: CloseSession) -> None:
+        await self.work.sessions.close_session(request)
+
+
+def _converter(existing: DataConverter | None) -> DataConverter:
+    """Ours where there is the default; a pydantic one of the user's stays, with its codec and storage."""
+    if existing is None:
+        return data_converter
+    if existing.payload_converter_class is DefaultPayloadConverter:
+        return dataclasses.replace(existing, payload_converter_class=data_converter.payload_converter_class)
+    if not issubclass(existing.payload_converter_class, PydanticPayloadConverter):
+        raise ConverterMismatch
+    return existing
+
+
+def _runner(existing: WorkflowRunner | None) -> WorkflowRunner:
+    if isinstance(existing, SandboxedWorkflowRunner):
+        return sandboxed_runner(existing.restrictions)
+    return existing or sandboxed_runner()

@@ -1,0 +1,98 @@
+"""What a worker's activities work with, opened once per process and closed with it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from temporalio.api.workflowservice.v1 import GetClusterInfoRequest
+from temporalio.client import Client
+
+from holdfast.config import Config
+from holdfast_activities.execute_call import CallExecutions
+from holdfast_activities.messages_api.client import open_client
+from holdfast_activities.model_turn import ModelTurns
+from holdfast_activities.opening import Openings
+from holdfast_activities.resources import Resources
+from holdfast_activities.tools.book import ToolBook
+from holdfast_ledger.stream import Flusher
+from holdfast_workers.config_file import load_config
+from holdfast_workers.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from holdfast_ledger.store import Ledger
+
+POOL = 20
+"""Postgres connections of one worker: a call holds one only while it claims or records."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    ledger: Ledger
+    sessions: Openings
+    turns: ModelTurns
+    calls: CallExecutions
+
+
+@asynccontextmanager
+async def open_work(
+    settings: Settings, client: Client, *, environ: Mapping[str, str] = os.environ
+) -> AsyncIterator[Work]:
+    """Connect to Postgres, check that it belongs to this Temporal, load the configuration's tools.
+
+    Raises:
+        SettingsError, ConfigError, DeclarationError: the surroundings or the configuration cannot be used.
+        LedgerUnavailable, SchemaMismatch, WrongTemporal: Postgres cannot be used.
+    """
+    from holdfast_workers.client import connect_ledger
+
+    config = load_config(settings.config)
+    directory = settings.config.parent if settings.config else Path.cwd()
+    book = ToolBook(config, directory)
+    async with AsyncExitStack() as opened:
+        ledger = await connect_ledger(settings, max_size=POOL)
+        opened.push_async_callback(ledger.close)
+        await ledger.check(cluster_id=await cluster_id(client), namespace=client.namespace)
+        model = open_client(settings.model)
+        opened.push_async_callback(model.close)
+        flusher = await opened.enter_async_context(Flusher(ledger))
+        worker = f"{os.getpid()}@{socket.gethostname()}"
+        calls = CallExecutions(
+            ledger=ledger,
+            book=book,
+            resources=_resources(config, directory, ledger, environ),
+            secrets={name: environ[name] for name in config.secrets.allow if name in environ},
+            worker=worker,
+        )
+        opened.push_async_callback(calls.close)
+        yield Work(
+            ledger=ledger,
+            sessions=Openings(ledger=ledger, book=book),
+            turns=ModelTurns(
+                ledger=ledger, client=model, book=book, chunks=flusher, worker=worker, prices=config.price_table
+            ),
+            calls=calls,
+        )
+
+
+async def cluster_id(client: Client) -> str:
+    """Which Temporal this is: a worker refuses a Postgres that belongs to another one."""
+    return (await client.workflow_service.get_cluster_info(GetClusterInfoRequest())).cluster_id
+
+
+def _resources(config: Config, directory: Path, ledger: Ledger, environ: Mapping[str, str]) -> Resources:
+    workspace = directory / config.workspace.path
+    if not workspace.is_dir():
+        raise SettingsError(f"The workspace `{workspace}` is no directory; set `[workspace] path`.")
+    return Resources(
+        workspace=workspace.resolve(),
+        http=config.http,
+        sql=config.sql,
+        sql_dsn=environ.get(config.sql.dsn_env) if config.sql.dsn_env else None,
+        read_result=ledger.result,
+    )
