@@ -24,7 +24,7 @@ from pydantic import BaseModel, ValidationError
 from holdfast.catalogue import Catalogue, ToolCard
 from holdfast.contracts import LEASE, CallOutcome, ExecuteCall
 from holdfast.errors import DeclarationError
-from holdfast.states import EffectState, RecoveryClass, Tier
+from holdfast.states import CallStatus, EffectState, RecoveryClass, Tier
 from holdfast.tools import DidNotHappen, Landed, Probe, Tool, ToolContext
 from holdfast_activities.calls import endings, running
 from holdfast_activities.calls.endings import Ending
@@ -198,7 +198,7 @@ class CallAttempt:
             self._recorded = refused.recorded
             return ending
         except Exception as error:
-            # Of Postgres, not of the tool. Committed or not, the next claim knows; nothing is recorded over it here.
+            # Of Postgres, not of the tool. Committed or not, the next claim knows: nothing is recorded over it.
             raise later(f"the transaction failed: {type(error).__name__}", "Transaction", LEASE) from error
         self._recorded = recorded
         return ending
@@ -333,6 +333,7 @@ class CallAttempt:
                 attempt=self.grant.attempt,
                 outcome=ending.word if recorded.accepted else "superseded",
                 settled=settled,
+                status=_settled_as(ending, recorded),
                 code=ending.code,
                 latency=self._latency,
                 size=len(ending.rendered.result) if ending.rendered else 0,
@@ -341,6 +342,15 @@ class CallAttempt:
                 error=ending.evidence.get("error"),
             )
         )
+
+
+def _settled_as(ending: Ending, recorded: Recorded) -> CallStatus | None:
+    """The call's outcome, where this attempt settled it."""
+    if not recorded.accepted:
+        return None
+    if ending.state is not EffectState.OPEN:
+        return ending.status
+    return CallStatus(recorded.outcome["status"]) if recorded.outcome is not None else None
 
 
 class _RolledBack(Exception):
