@@ -35,6 +35,7 @@ class Kind(StrEnum):
     EFFECT_RESOLVED = "effect_resolved"  # by a person or a probe
     SAGA_OPENED = "saga_opened"
     SAGA_CLOSED = "saga_closed"
+    REQUEST_CLOSED = "request_closed"  # otherwise than by its last turn's commit
     COMMAND_RECEIVED = "command_received"  # interrupt, abort, close
     SIGNAL_REFUSED = "signal_refused"
     LIMIT_REACHED = "limit_reached"

@@ -67,9 +67,9 @@ def new_session(start: Any, info: workflow.Info, now: datetime) -> SessionState:
     return state
 
 
-def open_request(state: SessionState, session_id: str) -> None:
+def open_request(state: SessionState, session_id: str, now: datetime) -> None:
     """Take the first queued message as the next request."""
-    message = _user_message(state.queue.pop(0), state)
+    message = _user_message(state.queue.pop(0), state, now)
     state.requests += 1
     head = ids.next_head(state.head, message.digest)
     state.request = OpenRequest(
@@ -81,17 +81,28 @@ def open_request(state: SessionState, session_id: str) -> None:
     state.incoming.append(message)
 
 
-def take_steering(state: SessionState) -> None:
+def take_steering(state: SessionState, now: datetime) -> None:
     """Steering messages join the open request, after the results they came during."""
     for message in [m for m in state.queue if m.steer]:
         state.queue.remove(message)
-        state.incoming.append(_user_message(message, state))
+        state.incoming.append(_user_message(message, state, now))
 
 
-def _user_message(message: Send, state: SessionState) -> UserMessage:
+def _user_message(message: Send, state: SessionState, now: datetime) -> UserMessage:
     if message.trace:
         state.trace = dict(message.trace)
     digest = message.digest or message_digest(message.text or "")
+    state.outbox.append(
+        Fact(
+            key=f"message:{message.id}",
+            kind=Kind.MESSAGE_RECEIVED,
+            at=now,
+            turn=state.turn + 1,
+            actor=message.by,
+            outcome="steering" if message.steer else "request",
+            body={"digest": digest, "inline": message.text is not None},
+        )
+    )
     return UserMessage(id=message.id, digest=digest, text=message.text, by=message.by)
 
 
@@ -162,12 +173,12 @@ def close_request(
         return
     state.outbox.append(
         Fact(
-            key=f"saga:{request.saga.id}:closed",
-            kind=Kind.SAGA_CLOSED,
+            key=f"request:{request.saga.id}:closed",
+            kind=Kind.REQUEST_CLOSED,
             at=now,
             saga_id=request.saga.id,
-            outcome="COMMITTED" if outcome is SessionStatus.COMPLETED else "ABORTED",
-            body={"epoch": request.saga.epoch, "reason": state.reason},
+            outcome=outcome,
+            body={"reason": state.reason, "request": request.number},
         )
     )
 

@@ -109,7 +109,7 @@ class AgentSession(Handlers):
         state = self.state
         assert state.plan is not None
         if state.queue:
-            requests.open_request(state, workflow.info().workflow_id)
+            requests.open_request(state, workflow.info().workflow_id, workflow.now())
             return
         if state.close_when_idle:
             self._close_because("")
@@ -130,7 +130,7 @@ class AgentSession(Handlers):
         if request.final_done:
             self._finish_request(request, SessionStatus.COMPLETED)
             return
-        requests.take_steering(self.state)
+        requests.take_steering(self.state, workflow.now())
         self.display.show(SessionStatus.RUNNING)
         turn = requests.model_turn(self.state, request, workflow.info().workflow_id)
         try:

@@ -94,6 +94,8 @@ BEGIN
                 IF f->>'outcome' IN ('deny', 'denied', 'cancelled') THEN
                     PERFORM holdfast.cancel_open_call(s_key, f);
                 END IF;
+            WHEN 'request_closed' THEN
+                PERFORM holdfast.project_end_of_request(s_key, f);
             ELSE
                 NULL;
         END CASE;
@@ -199,6 +201,26 @@ DECLARE
 BEGIN
     PERFORM holdfast.project_facts(s_key, p_facts);
     PERFORM holdfast.append_all(s_key, p_facts, p_digests, p_bodies);
+END
+$$;
+
+-- A request that ended otherwise than by its last turn's commit: what never ran is cancelled, and its saga gets
+-- the end that what stands allows.
+CREATE FUNCTION holdfast.project_end_of_request(s_key uuid, f jsonb) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+BEGIN
+    PERFORM FROM holdfast.saga WHERE id = f->>'saga_id' AND session_key = s_key AND state = 'OPEN' FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    UPDATE holdfast.effect SET state = 'CANCELLED', settled_at = clock_timestamp()
+    WHERE saga_id = f->>'saga_id' AND state = 'OPEN' AND NOT doubt;
+    PERFORM holdfast.close_saga(
+        s_key, f->>'saga_id', holdfast.end_of_open_saga(f->>'saga_id', f->>'outcome'),
+        coalesce(nullif(f->'detail'->>'reason', ''), format('the request ended %s', f->>'outcome'))
+    );
+    UPDATE holdfast.session SET status = 'idle', status_reason = f->'detail'->>'reason'
+    WHERE session_key = s_key AND ended_at IS NULL;
 END
 $$;
 

@@ -225,7 +225,8 @@ BEGIN
         turns = turns + 1, input_tokens = input_tokens + r.input_tokens,
         output_tokens = output_tokens + r.output_tokens,
         cache_read_tokens = cache_read_tokens + r.cache_read_tokens,
-        cache_write_tokens = cache_write_tokens + r.cache_write_tokens, usd = usd + r.usd
+        cache_write_tokens = cache_write_tokens + r.cache_write_tokens, usd = usd + r.usd,
+        status = CASE WHEN commits AND ended_at IS NULL THEN 'idle' ELSE status END
     WHERE session_key = s_key;
     PERFORM holdfast.append(
         s_key, format('@effect/%s/%s/outcome', r.effect_id, r.token), sha256(p_body), 'model_turn',
