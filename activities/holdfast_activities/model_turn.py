@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
@@ -21,12 +22,15 @@ from holdfast.pricing import PriceTable
 from holdfast.states import EffectState, RecoveryClass
 from holdfast_activities.attempt_report import AttemptReport
 from holdfast_activities.incoming import incoming_messages
-from holdfast_activities.lease import beating
-from holdfast_activities.messages_api.client import ModelClient
+from holdfast_activities.lease import RENEWAL, beating
 from holdfast_activities.planned_calls import ToolBook
-from holdfast_activities.turn_attempt import ChunkSink, Halt, HaltReason, TurnAttempt
+from holdfast_activities.turn_attempt import MAX_ATTEMPTS, ChunkSink, Halt, HaltReason, TurnAttempt
+from holdfast_ledger.errors import LedgerError, LedgerUnavailable
 from holdfast_ledger.records import Busy, Claim, Granted, Refused, Settled
 from holdfast_ledger.store import Ledger
+
+if TYPE_CHECKING:
+    from holdfast_activities.messages_api.client import ModelClient
 
 HELD_CODES = frozenset({"head_missing", "conflict"})
 """Refusals of a claim after which going on would be a guess."""
@@ -52,12 +56,14 @@ class ModelTurns:
         worker: str,
         prices: PriceTable | None = None,
         observe: Callable[[AttemptReport], None] = log_attempt,
+        renewal: timedelta = RENEWAL,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Args:
         worker: identity that stands in the ledger's intent entries.
         prices: the user's own prices, over the shipped table.
-        observe: called once per attempt that reached the model, whatever became of it.
+        observe: called once per attempt that was granted, whatever became of it.
+        renewal: how often the lease is renewed.
         """
         self._ledger = ledger
         self._client = client
@@ -66,6 +72,7 @@ class ModelTurns:
         self._worker = worker
         self._prices = prices
         self._observe = observe
+        self._renewal = renewal
         self._now = now
 
     @activity.defn
@@ -94,13 +101,15 @@ class ModelTurns:
         async with beating():
             try:
                 claim = self._claim(request)
-                catalogue = await self._ledger.catalogue(request.catalogue)
                 claimed = await self._ledger.claim(claim)
                 if not isinstance(claimed, Granted):
                     return _without_grant(claimed)
+                catalogue = await self._ledger.catalogue(request.catalogue)
                 transcript = await self._ledger.transcript(request.session_id, request.head)
-            except (HeadMissing, EffectConflict) as error:
-                return TurnResult(held=str(error))
+            except LedgerUnavailable:
+                raise  # nothing is lost: the next attempt takes over
+            except (HeadMissing, EffectConflict, LedgerError) as error:
+                return TurnResult(held=str(error))  # not what this session stands on; never run on a guess
             attempt = TurnAttempt(
                 request=request,
                 effect_id=claim.effect_id,
@@ -113,6 +122,7 @@ class ModelTurns:
                 chunks=self._chunks,
                 prices=self._prices,
                 observe=self._observe,
+                renewal=self._renewal,
                 now=self._now,
             )
             return await attempt.run(halt)
@@ -130,7 +140,7 @@ class ModelTurns:
             saga_id=request.saga.id,
             saga_epoch=request.saga.epoch,
             request=request.saga.request,
-            attempts=0,  # ended by `turn_attempt`, which knows what went wrong
+            attempts=MAX_ATTEMPTS,
             lease=LEASE,
             worker=self._worker,
             parent=request.parent,

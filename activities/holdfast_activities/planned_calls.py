@@ -103,10 +103,15 @@ class _Planner:
         salt = secrets.token_bytes(SALT_BYTES)
         digest = ids.salted_digest(salt, checked.args)
         path = ids.call_path(self._request.turn, tool_use_id)
+        self.calls.append(
+            Call(tool_use_id=tool_use_id, tool=name, digest=digest, preview=checked.preview, facts=checked.facts)
+        )
+        if card.handled == "workflow":
+            return None  # waiting is no effect: nothing runs that could happen twice
         self.planned.append(
             PlannedCall(
                 effect_id=ids.effect_id(self._request.session_id, path, self._request.head),
-                call=f"{self._request.turn}.{len(self.calls) + 1}",
+                call=f"{self._request.turn}.{len(self.calls)}",
                 tool_use_id=tool_use_id,
                 tool=name,
                 tool_version=card.version,

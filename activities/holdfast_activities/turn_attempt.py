@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import chain, repeat
-from typing import Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
@@ -28,7 +28,6 @@ from holdfast.states import EffectState
 from holdfast_activities.attempt_report import AttemptOutcome, AttemptReport
 from holdfast_activities.lease import renewing
 from holdfast_activities.messages_api.answer import Answer, Piece
-from holdfast_activities.messages_api.client import ModelClient
 from holdfast_activities.messages_api.failures import Failure, classify
 from holdfast_activities.messages_api.keeping import kept_blocks, said_blocks
 from holdfast_activities.messages_api.reader import read_answer
@@ -38,9 +37,13 @@ from holdfast_ledger.errors import LedgerUnavailable
 from holdfast_ledger.records import Chunk, Granted, Record, Recorded, StoredMessage, TurnRecord
 from holdfast_ledger.store import Ledger
 
+if TYPE_CHECKING:
+    from holdfast_activities.messages_api.client import ModelClient
+
 MAX_ATTEMPTS = 10
+"""Attempt budget of a turn, counted by the ledger; then an error that might pass ends it like one that does not."""
 MAX_ELAPSED = timedelta(minutes=30)
-"""Attempt budget of a turn: then an error that might pass ends it like one that does not."""
+"""No attempt is made later than this after the first."""
 BACKOFF_FIRST = timedelta(milliseconds=500)
 BACKOFF_MOST = timedelta(seconds=30)
 RECORD_PATIENCE = timedelta(minutes=10)
@@ -91,6 +94,7 @@ class TurnAttempt:
     chunks: ChunkSink
     prices: PriceTable | None
     observe: Callable[[AttemptReport], None]
+    renewal: timedelta
     now: Callable[[], datetime]
     _answer: Answer = field(default_factory=Answer, init=False)
     _started: float = field(default_factory=time.monotonic, init=False)
@@ -105,7 +109,12 @@ class TurnAttempt:
         """
         request = build_request(self.catalogue, self.transcript, final=self.request.final)
         async with renewing(
-            self.ledger, self.effect_id, self.grant.token, lease=LEASE, lost=lambda: halt.call("fenced")
+            self.ledger,
+            self.effect_id,
+            self.grant.token,
+            lease=LEASE,
+            lost=lambda: halt.call("fenced"),
+            interval=self.renewal,
         ):
             error = await self._stream(request, halt)
             if self._answer.complete:
@@ -222,23 +231,19 @@ class TurnAttempt:
         if failure.permanent:
             return await self._record_failed(failure.message, failure, "permanent")
         delay = failure.retry_after or self._backoff()
-        if spent := self._budget_spent(delay):
-            return await self._record_failed(f"{failure.message}; {spent}", failure, "transient")
-        await self._release("transient", failure.evidence, kind=failure.kind)
+        if self.now() + delay - activity.info().scheduled_time > MAX_ELAPSED:
+            message = f"{failure.message}; given up, since {MAX_ELAPSED} after the first attempt would be over"
+            return await self._record_failed(message, failure, "transient")
+        given_up = TurnResult(failed=f"{failure.message}; given up after {self.grant.attempt} attempts")
+        recorded = await self._release("transient", failure.evidence, given_up=given_up, kind=failure.kind)
+        if recorded is not None and recorded.state is EffectState.FAILED:  # that was the last attempt
+            return _standing(recorded)
         raise ApplicationError(
             failure.message,
             type=f"Model.{failure.kind}",
             next_retry_delay=delay,
             category=ApplicationErrorCategory.BENIGN if failure.busy else ApplicationErrorCategory.UNSPECIFIED,
         )
-
-    def _budget_spent(self, delay: timedelta) -> str | None:
-        if self.grant.attempt >= MAX_ATTEMPTS:
-            return f"given up after {self.grant.attempt} attempts"
-        elapsed = self.now() - activity.info().scheduled_time
-        if elapsed + delay > MAX_ELAPSED:
-            return f"given up, since the next attempt would come later than {MAX_ELAPSED} after the first"
-        return None
 
     def _backoff(self) -> timedelta:
         doublings = min(self.grant.attempt - 1, 10)  # beyond, the bound holds anyway
@@ -252,14 +257,25 @@ class TurnAttempt:
         return result if recorded.accepted else _standing(recorded)
 
     async def _release(
-        self, outcome: AttemptOutcome, evidence: Mapping[str, Any], *, kind: str | None = None
-    ) -> None:
-        """Give the claim back. If Postgres is away the lease runs out by itself: same end, 15 s later."""
+        self,
+        outcome: AttemptOutcome,
+        evidence: Mapping[str, Any],
+        *,
+        given_up: TurnResult | None = None,
+        kind: str | None = None,
+    ) -> Recorded | None:
+        """Give the claim back; None if Postgres is away, where the lease runs out by itself: same end, 15 s later.
+
+        Args:
+            given_up: the turn's outcome should this have been the last attempt of its budget.
+        """
         self._report(outcome, usd=self._unfinished_cost(), error=kind)
+        failed = given_up or TurnResult(failed="the model was tried too often without an answer")
         try:
-            await self.ledger.record(self._end(EffectState.OPEN, {"code": "transient"}, evidence))
+            return await self.ledger.record(self._end(EffectState.OPEN, failed.model_dump(mode="json"), evidence))
         except LedgerUnavailable:
             activity.logger.warning("claim not released: Postgres is away", extra={"effect_id": self.effect_id})
+            return None
 
     def _end(self, state: EffectState, outcome: Mapping[str, Any], evidence: Mapping[str, Any]) -> Record:
         known = {"cost": "none" if not self._answer.started else "unknown", "usage": self._answer.counted}
@@ -272,6 +288,7 @@ class TurnAttempt:
             latency=self._latency,
             evidence={**evidence, **known},
             usd=self._unfinished_cost(),
+            dispatched=self._sent,
         )
 
     def _ends_request(self, stop_reason: str | None) -> bool:
@@ -340,6 +357,7 @@ async def _until_recorded(record: Callable[[], Awaitable[Recorded]]) -> Recorded
         except LedgerUnavailable:
             if time.monotonic() > deadline:
                 raise
+            activity.logger.warning("a turn waits for Postgres to be recorded")
         await asyncio.sleep(next(pauses))
 
 
