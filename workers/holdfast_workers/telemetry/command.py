@@ -1,0 +1,58 @@
+"""The span of one command line, which starts the trace that its session's turns and calls join."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Protocol
+
+from holdfast_workers.telemetry import names
+from holdfast_workers.telemetry.ambient import trace_from_env
+from holdfast_workers.telemetry.switch import TelemetrySwitch
+
+SERVICE = "holdfast"
+CLOSE_WITHIN_S = 2.0
+
+
+class Ending(Protocol):
+    def __call__(self, exit_code: int) -> None:
+        """Tell how the command ended."""
+        ...
+
+
+@contextmanager
+def command_span(command: str, environ: Mapping[str, str]) -> Iterator[Ending]:
+    """Trace a command for the length of the block, where the environment asks for it; export before leaving.
+
+    Args:
+        command: its words, e.g. `session list`; never its arguments.
+
+    Raises:
+        TelemetryInvalid: a variable has a value that cannot be used.
+    """
+    switch = TelemetrySwitch.from_env(environ)
+    if switch.traces is None:
+        yield lambda exit_code: None
+        return
+    from opentelemetry import propagate
+    from opentelemetry.trace import Status, StatusCode
+
+    from holdfast_workers.telemetry.providers import open_providers
+
+    providers = open_providers(switch.model_copy(update={"metrics": None}), service=SERVICE)
+    try:
+        with providers.tracer().start_as_current_span(
+            names.COMMAND_SPAN.format(command=command),
+            context=propagate.extract(trace_from_env(environ)),
+            attributes={names.COMMAND: command},
+            record_exception=False,  # its message may quote what was asked
+            set_status_on_exception=False,
+        ) as span:
+            try:
+                yield lambda exit_code: span.set_attribute(names.EXIT_CODE, exit_code)
+            except BaseException as error:
+                span.set_attribute(names.ERROR_TYPE, type(error).__name__)
+                span.set_status(Status(StatusCode.ERROR))
+                raise
+    finally:
+        providers.close(within=CLOSE_WITHIN_S)
