@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from urllib.parse import quote
 
 from holdfast_cli.output import Output
 
@@ -82,6 +84,25 @@ class App:
 
         async with await Holdfast.connect(self.settings) as client:
             yield client
+
+    def ui_of(self, session_id: str) -> str | None:
+        """The session's address in Temporal's UI, where one is known."""
+        if self.settings.ui_url is None:
+            return None
+        namespace = self.settings.temporal.namespace or "default"
+        return f"{self.settings.ui_url.rstrip('/')}/namespaces/{namespace}/workflows/{quote(session_id, safe='')}"
+
+    def again(self, command: str) -> str:
+        """A command line as this person would type it: with the flags that say where the servers are."""
+        flags = self.flags
+        given = {
+            "profile": flags.profile,
+            "address": flags.address,
+            "namespace": flags.namespace,
+            "home": flags.home,
+        }
+        where = "".join(f" --{name} {shlex.quote(value)}" for name, value in given.items() if value)
+        return f"holdfast {command}{where}"
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a command's work to its end. Ctrl-C cancels it and raises `KeyboardInterrupt`."""

@@ -90,7 +90,22 @@ def cell(value: Any) -> str:
         return ", ".join(f"{name}={cell(item)}" for name, item in value.items()) or "-"
     if isinstance(value, Iterable) and not isinstance(value, str):
         return ",".join(cell(item) for item in value) or "-"
-    return " ".join(str(value).split())
+    return " ".join(clean(str(value)).split())
+
+
+# A model's or tool's text must not move the cursor, recolour or rename the terminal it is read in.
+_CONTROLS = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
+
+def clean(text: str) -> str:
+    """Text without control characters, lines and tabs kept."""
+    return text.translate(_CONTROLS)
+
+
+def shortened(text: str, width: int = 300) -> str:
+    """One line of at most `width` characters."""
+    line = " ".join(clean(text).split())
+    return line if len(line) <= width else line[: width - 1] + "…"
 
 
 def clock(at: datetime) -> str:

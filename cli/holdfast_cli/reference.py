@@ -8,6 +8,7 @@ import click
 
 from holdfast_cli.commanding import Command, LazyGroup
 from holdfast_cli.exits import MEANINGS
+from holdfast_cli.following.events import EVENTS
 from holdfast_cli.root import cli
 
 HEAD = """# The command line
@@ -48,7 +49,24 @@ def reference() -> str:
             section = entry.section
             parts.append(f"## {section}\n")
         parts.append(page(path, command))
+    parts.append(events())
     return "\n".join(parts)
+
+
+def events() -> str:
+    """What a follower prints with `-o jsonl`."""
+    lines = [
+        "## Events",
+        "",
+        "`holdfast attach -o jsonl` and `holdfast run -o jsonl` print one object a line. Each has `event`, its",
+        "kind, and `session_id`. New kinds and fields may come; skip what you do not know.",
+        "",
+        "| event | field | meaning |",
+        "| --- | --- | --- |",
+    ]
+    for name, fields in EVENTS.items():
+        lines += [f"| `{name}` | `{field}` | {meaning} |" for field, meaning in fields.items()]
+    return "\n".join([*lines, ""])
 
 
 def page(path: str, command: Command) -> str:
