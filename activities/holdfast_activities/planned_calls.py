@@ -123,7 +123,4 @@ class _Planner:
                 preview=checked.preview,
             )
         )
-        self.calls.append(
-            Call(tool_use_id=tool_use_id, tool=name, digest=digest, preview=checked.preview, facts=checked.facts)
-        )
         return None
