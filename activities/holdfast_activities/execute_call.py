@@ -19,7 +19,7 @@ from temporalio import activity
 from holdfast import ids
 from holdfast.catalogue import Catalogue, ToolCard
 from holdfast.contracts import LEASE, CallOutcome, ExecuteCall
-from holdfast.errors import HeadMissing, ToolRefused
+from holdfast.errors import ToolRefused
 from holdfast.facts import Fact, Kind
 from holdfast.states import CallStatus, EffectState, Tier
 from holdfast_activities.calls.attempt import CallAttempt, Surroundings
@@ -29,6 +29,7 @@ from holdfast_activities.calls.report import CallReport, log_call
 from holdfast_activities.lease import beating
 from holdfast_activities.resources import Resources
 from holdfast_activities.tools.book import ToolBook
+from holdfast_ledger.errors import LedgerError, LedgerUnavailable
 from holdfast_ledger.records import Busy, Claim, Granted, Refused, Settled
 from holdfast_ledger.store import Ledger
 
@@ -107,7 +108,9 @@ class CallExecutions:
         async with beating():
             try:
                 catalogue = await self._ledger.catalogue(request.catalogue)
-            except HeadMissing as error:
+            except LedgerUnavailable:
+                raise
+            except LedgerError as error:  # Postgres is older than the session
                 return CallOutcome(status=CallStatus.CANCELLED, held=str(error))
             card = catalogue.card(request.tool)
             if card is None:
@@ -148,6 +151,7 @@ class CallExecutions:
             call=request.call,
             tool=card.name,
             tier=request.tier or card.tier,
+            service=card.service,
             recovery=card.recovery,
             key_ttl=card.key_ttl,
             fingerprint=request.digest,
