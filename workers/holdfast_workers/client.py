@@ -62,6 +62,7 @@ from holdfast_workers.sending import (
     new_id,
 )
 from holdfast_workers.settings import TASK_QUEUE, Settings
+from holdfast_workers.telemetry.ambient import ambient_trace
 from holdfast_workers.temporal import TemporalUnavailable, connect_temporal
 from holdfast_workflows import attributes
 
@@ -92,7 +93,18 @@ class Holdfast:
     made again with the same ids.
     """
 
-    def __init__(self, temporal: Client, ledger: Ledger, *, task_queue: str = TASK_QUEUE) -> None:
+    def __init__(
+        self,
+        temporal: Client,
+        ledger: Ledger,
+        *,
+        task_queue: str = TASK_QUEUE,
+        trace: Mapping[str, str] | None = None,
+    ) -> None:
+        """Args:
+        trace: W3C trace context that requests join where no span is active.
+        """
+        self._ambient = trace or {}
         self.temporal = temporal
         self.ledger = ledger
         self._task_queue = task_queue
@@ -102,7 +114,7 @@ class Holdfast:
         """Connect to both servers. Close it again, or use it as an async context manager."""
         temporal = await connect_temporal(settings.temporal)
         ledger = await connect_ledger(settings)
-        return cls(temporal, ledger, task_queue=settings.task_queue)
+        return cls(temporal, ledger, task_queue=settings.task_queue, trace=settings.trace)
 
     async def close(self) -> None:
         await self.ledger.close()
@@ -131,15 +143,16 @@ class Holdfast:
         Args:
             session_id: a UUIDv7 is minted where none is given.
             close_when_idle: one request, then the session completes.
-            trace: W3C trace context of the caller.
+            trace: W3C trace context of the caller; the active span's where none is given.
 
         Raises `MessageRefused`, and the ledger's `SessionIdReused` when the id belongs to another start.
         """
         body = message_body(message)
         chosen = check_session_id(session_id or new_id())
+        send = Send(id=FIRST_MESSAGE, digest=ids.digest(body), by=principal.requested_by)
         request = SessionInput(
             agent=agent,
-            send=Send(id=FIRST_MESSAGE, digest=ids.digest(body), by=principal.requested_by),
+            send=send,
             principal=principal,
             close_when_idle=close_when_idle,
             **({"limits": limits} if limits else {}),
@@ -159,7 +172,8 @@ class Holdfast:
             return Started(session_id=chosen, fresh=False, status=registered.status)
         # Announced but never opened: this call, or an earlier one that did not get further.
         await self.ledger.store_message(chosen, body)
-        fresh = await self._start_workflow(chosen, request.model_copy(update={"trace": dict(trace or {})}))
+        first = send.model_copy(update={"trace": self._trace(trace)})
+        fresh = await self._start_workflow(chosen, request.model_copy(update={"send": first}))
         return Started(session_id=chosen, fresh=fresh and registered.fresh, status=registered.status)
 
     async def send(
@@ -170,15 +184,18 @@ class Holdfast:
         by: str,
         message_id: str | None = None,
         steer: bool = False,
+        trace: Mapping[str, str] | None = None,
     ) -> Delivered:
         """Give the session its next request, or with `steer` add to the open one.
+
+        `trace` is as for `start`.
 
         Raises `MessageRefused`, `SessionNotFound`, `SessionEnded` or `Rejected`.
         """
         body = message_body(message)
         await self._must_run(session_id)
         digest = await self.ledger.store_message(session_id, body)
-        send = Send(id=message_id or new_id(), digest=digest, by=by, steer=steer)
+        send = Send(id=message_id or new_id(), digest=digest, by=by, steer=steer, trace=self._trace(trace))
         return await self._deliver(session_id, "send", send.id, send)
 
     async def decide(
@@ -232,6 +249,10 @@ class Holdfast:
             return SessionResult(status=status, turns=0, calls=0, reason=said)
         except RPCError as error:
             raise self._explained(session_id, error) from error
+
+    def _trace(self, given: Mapping[str, str] | None) -> dict[str, str]:
+        """What the request's spans join: the caller's trace, else the active span, else the environment's trace."""
+        return dict(given) if given is not None else ambient_trace() or dict(self._ambient)
 
     async def _command(self, session_id: str, name: str, by: str, reason: str) -> Delivered:
         command = Command(id=new_id(), by=by, reason=reason)

@@ -16,7 +16,7 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import PydanticPayloadConverter
 from temporalio.converter import DataConverter, DefaultPayloadConverter
 from temporalio.plugin import SimplePlugin
-from temporalio.worker import Worker, WorkflowRunner
+from temporalio.worker import Interceptor, Worker, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from holdfast.contracts import (
@@ -35,7 +35,6 @@ from holdfast_workers.sandbox import sandboxed_runner
 from holdfast_workers.work import Work
 from holdfast_workflows.session import AgentSession
 
-
 OpenWork = Callable[[Client], AbstractAsyncContextManager[Work]]
 
 
@@ -48,10 +47,11 @@ class ConverterMismatch(HoldfastError):
 class HoldfastPlugin(SimplePlugin):
     """Give it to the client alone: a worker made from that client inherits it."""
 
-    def __init__(self, open_work: OpenWork | None = None) -> None:
+    def __init__(self, open_work: OpenWork | None = None, *, interceptors: Sequence[Interceptor] = ()) -> None:
         """Args:
         open_work: opens what activities need, e.g. `partial(holdfast_workers.work.open_work, settings)`; None
             for a client or replayer that runs no activity.
+        interceptors: of the worker's telemetry, see `holdfast_workers.telemetry.worker`.
         """
         self._open_work = open_work
         self._desk = Desk()
@@ -61,6 +61,7 @@ class HoldfastPlugin(SimplePlugin):
             activities=lambda existing: [*(existing or ()), *(self._desk.activities() if open_work else ())],
             workflows=[AgentSession],
             workflow_runner=_runner,
+            interceptors=interceptors,
         )
 
     async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:

@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError
 from holdfast.errors import HoldfastError
 from holdfast.wire import Strict
 from holdfast_activities.messages_api import client as messages_api
+from holdfast_workers.telemetry.ambient import trace_from_env
 
 if TYPE_CHECKING:
     from holdfast_workers.stack.runtime import Addresses
@@ -73,6 +74,8 @@ class Settings(Strict):
     temporal: TemporalSettings = TemporalSettings()
     ui_url: str | None = None
     """Base address of Temporal's UI, for links."""
+    trace: Mapping[str, str] = Field(default_factory=dict)
+    """W3C trace context that whoever started this process handed on."""
     model: ModelSettings = ModelSettings()
 
     @classmethod
@@ -103,6 +106,7 @@ class Settings(Strict):
                 task_queue=environ.get("HOLDFAST_TASK_QUEUE") or TASK_QUEUE,
                 temporal=_temporal(environ, profile, address, namespace, stack),
                 ui_url=environ.get("HOLDFAST_UI_URL") or (stack.ui if stack else None),
+                trace=trace_from_env(environ),
                 model=_model(environ, stack),
             )
         except ValidationError as error:
@@ -128,6 +132,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "TEMPORAL_ADDRESS": "Temporal's address, `host:port`.",
     "TEMPORAL_NAMESPACE": "Temporal's namespace.",
     "TEMPORAL_API_KEY": "Key for Temporal Cloud; the `TEMPORAL_TLS_*` variables work too.",
+    "TRACEPARENT": "W3C trace context that the requests of this process join; `TRACESTATE` goes with it.",
     "PGHOST": "With `PGSERVICE` or `PGDATABASE` and the rest of libpq's variables: Postgres, where no DSN is set.",
 }
 """Every variable read here, in words; docs/configuration.md lists the same."""

@@ -20,9 +20,11 @@ from holdfast_activities.model_turn import ModelTurns
 from holdfast_activities.opening import Openings
 from holdfast_activities.resources import Resources
 from holdfast_activities.tools.book import ToolBook
+from holdfast_ledger.standing import read_standing
 from holdfast_ledger.stream import Flusher
 from holdfast_workers.config_file import load_config
 from holdfast_workers.settings import Settings, SettingsError
+from holdfast_workers.telemetry.worker import OFF, WorkerTelemetry
 
 if TYPE_CHECKING:
     from holdfast_ledger.store import Ledger
@@ -41,7 +43,11 @@ class Work:
 
 @asynccontextmanager
 async def open_work(
-    settings: Settings, client: Client, *, environ: Mapping[str, str] = os.environ
+    settings: Settings,
+    client: Client,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    telemetry: WorkerTelemetry = OFF,
 ) -> AsyncIterator[Work]:
     """Connect to Postgres, check that it belongs to this Temporal, load the configuration's tools.
 
@@ -68,13 +74,21 @@ async def open_work(
             resources=_resources(config, directory, ledger, environ),
             secrets={name: environ[name] for name in config.secrets.allow if name in environ},
             worker=worker,
+            observe=telemetry.observe_call,
         )
         opened.push_async_callback(calls.close)
+        await opened.enter_async_context(telemetry.watching(lambda: read_standing(ledger.database)))
         yield Work(
             ledger=ledger,
             sessions=Openings(ledger=ledger, book=book),
             turns=ModelTurns(
-                ledger=ledger, client=model, book=book, chunks=flusher, worker=worker, prices=config.price_table
+                ledger=ledger,
+                client=model,
+                book=book,
+                chunks=flusher,
+                worker=worker,
+                prices=config.price_table,
+                observe=telemetry.observe_turn,
             ),
             calls=calls,
         )

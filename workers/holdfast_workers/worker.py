@@ -6,6 +6,7 @@ Every number here is measured on two cores; a bigger machine sets its own throug
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -20,6 +21,7 @@ from holdfast.wire import Strict
 from holdfast_workers.health import serve_health
 from holdfast_workers.plugin import HoldfastPlugin
 from holdfast_workers.settings import Settings
+from holdfast_workers.telemetry.worker import open_telemetry
 from holdfast_workers.temporal import connect_temporal
 from holdfast_workers.work import open_work
 
@@ -66,10 +68,12 @@ async def run(
         SchemaMismatch, WrongTemporal: Postgres belongs to another version or another Temporal.
         ConfigError, DeclarationError: an agent or tool of the configuration cannot be used.
     """
-    plugin = HoldfastPlugin(partial(open_work, settings))
-    client = await connect_temporal(settings.temporal, plugins=[plugin])
-    worker = build_worker(client, task_queue=settings.task_queue, settings=worker_settings)
+    telemetry = open_telemetry(os.environ, provider=settings.model.provider)
+    plugin = HoldfastPlugin(partial(open_work, settings, telemetry=telemetry), interceptors=telemetry.interceptors)
     async with AsyncExitStack() as until_stopped:
+        until_stopped.callback(telemetry.close)
+        client = await connect_temporal(settings.temporal, plugins=[plugin], runtime=telemetry.runtime)
+        worker = build_worker(client, task_queue=settings.task_queue, settings=worker_settings)
         if health_port is not None:
             await until_stopped.enter_async_context(serve_health(health_port, lambda: worker.is_running))
         stopped = until_stopped.enter_context(_stop_signals())

@@ -51,6 +51,9 @@ class WorkerTelemetry:
             self.providers.close(within=CLOSE_WITHIN_S)
 
 
+OFF = WorkerTelemetry()
+
+
 def open_telemetry(environ: Mapping[str, str], *, provider: str) -> WorkerTelemetry:
     """Telemetry as the environment asks for it, or as the application around us has set it up; else off.
 
@@ -62,7 +65,7 @@ def open_telemetry(environ: Mapping[str, str], *, provider: str) -> WorkerTeleme
     """
     switch = TelemetrySwitch.from_env(environ)
     if switch.disabled or (not switch.on and "opentelemetry.sdk" not in sys.modules):
-        return WorkerTelemetry()
+        return OFF
     from holdfast_workers.telemetry.providers import ambient_providers, open_providers
 
     providers = open_providers(switch, service=SERVICE) if switch.on else ambient_providers()
