@@ -6,6 +6,7 @@ command is used.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -94,12 +95,28 @@ class Command(click.Command):
     """A command with examples, and the fields of its JSON."""
 
     def __init__(
-        self, *args: Any, examples: Sequence[str] = (), fields: Mapping[str, str] | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        examples: Sequence[str] = (),
+        fields: Mapping[str, str] | None = None,
+        traced: bool = True,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.traced = traced
         self.examples = tuple(examples)
         self.fields = dict(fields or {})
         self.params += [*output_options(), *connection_options(hidden=True)]
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if not self.traced or not any(name.startswith("OTEL_") for name in os.environ):
+            return super().invoke(ctx)
+        from holdfast_workers.telemetry.command import command_span
+
+        with command_span(ctx.command_path.partition(" ")[2], os.environ) as ending:
+            code = super().invoke(ctx)
+            ending(code if isinstance(code, int) else 0)
+            return code
 
     def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         write_examples(formatter, self.examples)
@@ -182,10 +199,10 @@ def write_examples(formatter: click.HelpFormatter, examples: Sequence[str]) -> N
 
 
 def command(
-    name: str, *, examples: Sequence[str], fields: Mapping[str, str] | None = None
+    name: str, *, examples: Sequence[str], fields: Mapping[str, str] | None = None, traced: bool = True
 ) -> Callable[[Callable[..., Any]], Command]:
-    """Declare a command; its docstring is its help."""
-    return click.command(name, cls=Command, examples=examples, fields=fields)
+    """Declare a command; its docstring is its help. What runs until it is stopped has no span: `traced` False."""
+    return click.command(name, cls=Command, examples=examples, fields=fields, traced=traced)
 
 
 pass_app = click.make_pass_decorator(App, ensure=True)

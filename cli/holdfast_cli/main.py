@@ -22,7 +22,8 @@ def main() -> NoReturn:
 
     The only `os._exit` of the product. A process that used a Temporal client can abort while Python exits
     (`PyGILState_Release`, 5 to 10 % of runs on 3.11; temporalio/sdk-python issue 300), and the exit code would be
-    the abort's. So everything is stopped and flushed inside `run`, and nothing is left to atexit.
+    the abort's. So everything is stopped and flushed inside `run` (telemetry where a command's
+    span ends), and nothing is left to atexit.
     """
     code = run(sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):
@@ -47,8 +48,6 @@ def run(arguments: Sequence[str]) -> int:
         return Exit.DONE
     except Exception as error:
         return explain(error, debug="--debug" in arguments)
-    finally:
-        flush_telemetry()
     return code if isinstance(code, int) else Exit.DONE
 
 
@@ -81,15 +80,3 @@ def expected_exit(error: Exception) -> int | None:
     if (stack := sys.modules.get("holdfast_workers.stack.errors")) and isinstance(error, stack.StackError):
         return Exit.FAILED
     return None
-
-
-def flush_telemetry() -> None:
-    """Export what was measured, where telemetry was set up at all."""
-    trace = sys.modules.get("opentelemetry.sdk.trace")
-    if trace is None:
-        return
-    from opentelemetry import trace as api
-
-    provider = api.get_tracer_provider()
-    if isinstance(provider, trace.TracerProvider):
-        provider.force_flush(2000)

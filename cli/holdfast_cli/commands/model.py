@@ -17,6 +17,7 @@ def model() -> None:
 
 @command(
     "serve",
+    traced=False,
     examples=(
         "holdfast model serve",
         "holdfast model serve --port 9000 --scenarios ./scenarios",

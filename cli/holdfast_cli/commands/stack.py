@@ -44,6 +44,7 @@ STATUS_FIELDS = {
 
 @command(
     "up",
+    traced=False,
     examples=(
         "holdfast up",
         "holdfast up --detach",

@@ -40,7 +40,7 @@ START_FIELDS = {
 @click.argument("message")
 @start_options
 @pass_app
-def start(app: App, message: str, **options: Any) -> int:
+def start(app: App, /, message: str, **options: Any) -> int:
     """Start a session with MESSAGE and print its id. MESSAGE may be `-` for standard input, or @FILE.
 
     With --id the same command again is the same session, also after it ended; the same id with anything else is
@@ -100,7 +100,7 @@ async def started(app: App, message: str, *, close_when_idle: bool, **options: A
     help="waiting: also return when a person is needed (exit code 5), or it is held (6).",
 )
 @pass_app
-def run(app: App, message: str, until: Until, **options: Any) -> int:
+def run(app: App, /, message: str, until: Until, **options: Any) -> int:
     """Start a session with MESSAGE, follow it live, and return when it has answered. MESSAGE may be `-` or @FILE.
 
     Ctrl-C detaches; the session goes on. In a pipe stdout carries only the answer, and -o jsonl one event a line:

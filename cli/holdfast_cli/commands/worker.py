@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import click
 
 from holdfast_cli.app import App
@@ -16,6 +19,7 @@ def worker() -> None:
 
 @command(
     "start",
+    traced=False,
     examples=(
         "holdfast worker start",
         "HOLDFAST_DSN=postgresql://app@db/holdfast TEMPORAL_ADDRESS=temporal:7233 holdfast worker start",
@@ -36,8 +40,10 @@ def start(app: App, health_port: int | None) -> int:
     """
     import asyncio
 
+    from holdfast_workers.telemetry.logs import LogSettings, configure_logging
     from holdfast_workers.worker import run
 
+    configure_logging(LogSettings.from_env(os.environ, terminal=sys.stderr.isatty()))
     asyncio.run(run(app.settings, health_port=health_port))
     return Exit.DONE
 
