@@ -118,6 +118,8 @@ def _common(settings: ModelSettings) -> dict[str, Any]:
         "default_headers": dict(settings.headers) or None,
         "timeout": _timeout(settings),
         "max_retries": 0,
+        # Spans where telemetry is on, never with what was said, whatever the SDK's own variables ask for.
+        "open_telemetry": {"traces": {"content_mode": "metadata_only"}},
     }
 
 
