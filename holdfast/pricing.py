@@ -96,6 +96,21 @@ PRICES: PriceTable = {
 }
 
 
+SERVER_TOOLS: Mapping[str, Decimal] = {
+    "web_search_requests": Decimal("0.01"),
+    "web_fetch_requests": Decimal(0),
+}
+"""Dollars per use of the API's own tools, by the name of their counter in a turn's usage."""
+
+
+def server_tools_usd(counted: Mapping[str, int]) -> Decimal | None:
+    """Dollars for server tools beside their tokens, or None where one that was used has no known price."""
+    used = {name: count for name, count in counted.items() if count}
+    if any(name not in SERVER_TOOLS for name in used):
+        return None
+    return sum((SERVER_TOOLS[name] * count for name, count in used.items()), Decimal(0))
+
+
 def cost_usd(
     model: str, usage: Usage, *, on: date | None = None, overrides: PriceTable | None = None
 ) -> Decimal | None:

@@ -88,8 +88,8 @@ class ModelTurns:
             try:
                 result = await asyncio.shield(work)
             except asyncio.CancelledError:
-                if work.done():
-                    raise
+                if work.cancelled():
+                    raise  # the whole process is stopping
                 halt.call(_reason())  # the attempt winds up by itself; wait for it
                 continue
             if result is None:

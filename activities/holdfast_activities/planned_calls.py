@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from holdfast import ids
@@ -23,6 +23,7 @@ from holdfast_ledger.records import PlannedCall
 
 SALT_BYTES = 16
 MAX_NAME = 64
+MAX_MALFORMED = 10_000
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
 _ID = re.compile(r"^[a-zA-Z0-9_-]{1,128}$")
 
@@ -40,13 +41,20 @@ class Plan:
     content: list[dict[str, Any]]
     calls: tuple[Call, ...]
     planned: tuple[PlannedCall, ...]
+    malformed: Mapping[str, str] = field(default_factory=dict)
+    """By tool_use id, what came where arguments should be: for people who look into it, never for history."""
 
 
 def plan_calls(blocks: Sequence[Block], *, request: ModelTurn, catalogue: Catalogue, book: ToolBook) -> Plan:
     """Check every tool_use block against its tool. Server tools' blocks are content, not calls."""
     planner = _Planner(request=request, catalogue=catalogue, book=book)
     content = [planner.take(block) if block.type == "tool_use" else dict(block.content) for block in blocks]
-    return Plan(content=content, calls=tuple(planner.calls), planned=tuple(planner.planned))
+    return Plan(
+        content=content,
+        calls=tuple(planner.calls),
+        planned=tuple(planner.planned),
+        malformed=planner.malformed,
+    )
 
 
 class _Planner:
@@ -57,6 +65,7 @@ class _Planner:
         self._ids: set[str] = set()
         self.calls: list[Call] = []
         self.planned: list[PlannedCall] = []
+        self.malformed: dict[str, str] = {}
 
     def take(self, block: Block) -> dict[str, Any]:
         """Add the call of one block and return the block as it is stored."""
@@ -66,6 +75,8 @@ class _Planner:
         invalid = wrong_id or self._check(tool_use_id, name, given, block.malformed)
         if invalid is not None:
             self.calls.append(Call(tool_use_id=tool_use_id, tool=name[:MAX_NAME], invalid=invalid))
+        if block.raw_input is not None:
+            self.malformed[tool_use_id] = block.raw_input[:MAX_MALFORMED]
         self._ids.add(tool_use_id)
         return {
             **block.content,

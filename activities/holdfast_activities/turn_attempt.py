@@ -23,7 +23,7 @@ from holdfast import ids
 from holdfast.budget import Usage
 from holdfast.catalogue import Catalogue
 from holdfast.contracts import LEASE, ModelTurn, TurnResult
-from holdfast.pricing import PriceTable, cost_usd
+from holdfast.pricing import PriceTable, cost_usd, server_tools_usd
 from holdfast.states import EffectState
 from holdfast_activities.attempt_report import AttemptOutcome, AttemptReport
 from holdfast_activities.lease import renewing
@@ -202,7 +202,7 @@ class TurnAttempt:
             next_head=ids.next_head(self.request.head, result.message),
             digest=result.message,
             body=ids.canonical(plan.content),
-            outcome=result.model_dump(mode="json"),
+            outcome={**result.model_dump(mode="json"), **({"malformed": plan.malformed} if plan.malformed else {})},
             stop_reason=result.stop_reason,
             model_asked=self.catalogue.agent.model,
             model_answered=self._answer.model,
@@ -302,7 +302,9 @@ class TurnAttempt:
 
     def _cost(self, usage: Usage) -> Decimal | None:
         model = self._answer.model or self.catalogue.agent.model
-        return cost_usd(model, usage, on=self.now().date(), overrides=self.prices)
+        tokens = cost_usd(model, usage, on=self.now().date(), overrides=self.prices)
+        searches = server_tools_usd(self._answer.counted.get("server_tool_use") or {})
+        return None if tokens is None or searches is None else tokens + searches
 
     def _assumed_cost(self, request: ModelRequest) -> Decimal | None:
         """What an interrupted answer may cost at most; nothing where none was asked for.

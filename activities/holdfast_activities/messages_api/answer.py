@@ -31,7 +31,9 @@ class Block:
     json_parts: list[str] = field(default_factory=list)
     whole: bool = False
     malformed: str | None = None
-    """Why the input of a tool_use block is no JSON object; its `input` is `{}` then."""
+    """Why the input of a tool_use block is no JSON; its `input` is `{}` then."""
+    raw_input: str | None = None
+    """What the model sent instead."""
 
     @property
     def type(self) -> str:
@@ -54,6 +56,7 @@ class Block:
         except ValueError as error:
             self.malformed, value = f"it is not JSON ({error})", {}
         self.content["input"] = value
+        self.raw_input = text if self.malformed is not None else None
 
 
 def _no_constant(name: str) -> Any:

@@ -4,7 +4,7 @@ from datetime import date
 from decimal import Decimal
 
 from holdfast.budget import Usage
-from holdfast.pricing import Price, Rates, cost_usd
+from holdfast.pricing import Price, Rates, cost_usd, server_tools_usd
 
 MILLION = 1_000_000
 
@@ -37,6 +37,13 @@ def test_the_price_of_the_day_holds():
 def test_a_long_prompt_counts_its_cached_part():
     assert cost_usd("claude-haiku-5-5", Usage(input=50_000, cache_read=50_000)) == Decimal("0.0055")
     assert cost_usd("claude-haiku-5-5", Usage(input=50_000, cache_read=50_001)) == Decimal("0.02750005")
+
+
+def test_server_tools_cost_what_is_known_of_them():
+    assert server_tools_usd({"web_search_requests": 3, "web_fetch_requests": 9, "mind_readings": 0}) == Decimal(
+        "0.03"
+    )
+    assert server_tools_usd({"mind_readings": 1}) is None
 
 
 def test_small_turns_keep_their_exact_cost():

@@ -63,6 +63,14 @@ turns:
   - text: I cannot.
     stop_reason: refusal
 ---
+name: question
+description: Asks a person.
+example: ask me
+match: ^ask me
+turns:
+  - calls: [{tool: ask_human, input: {question: "Which city?"}}]
+  - text: Thanks.
+---
 name: search
 description: Pauses.
 example: search for it
@@ -126,7 +134,7 @@ async def test_a_model_without_a_price_has_no_cost(start):
     assert (await session.row(request, "usd"))["usd"] is None
 
 
-async def test_the_last_turn_commits_the_saga(start):
+async def test_a_turn_with_calls_leaves_the_saga_open(start):
     session = await start()
     asked = await session.says("the weather please")
     assert not asked.committed
@@ -164,6 +172,14 @@ async def test_planned_calls_hold_their_arguments_under_a_salted_digest(start, l
     assert json.loads(row["args"]) == {"to": "bob", "amount": 12.5, "password": "hunter2"}
     assert row["fingerprint"] == result.calls[0].digest == ids.salted_digest(row["args_salt"], row["args"])
     assert (row["call"], row["tier"], row["recovery"]) == ("1.1", "irreversible", "operator")
+
+
+async def test_a_call_that_only_waits_is_no_effect(start):
+    """Else it would stay open for ever, and keep the saga from committing."""
+    session = await start(tools=("ask_human",))
+    asked = await session.says("ask me")
+    assert [call.tool for call in asked.calls] == ["ask_human"]
+    assert (await session.says(session.results(asked))).committed
 
 
 async def test_signatures_and_unknown_blocks_survive_the_round_trip(start, model):
@@ -204,9 +220,13 @@ async def test_a_tool_that_does_not_exist_is_answered_with_those_that_do(start, 
 async def test_arguments_that_are_not_json_are_answered(start, model):
     session = await start()
     model.inject({"kind": "malformed_tool_json"})
-    asked = await session.says("pay bob")
+    request = session.asks("pay bob")
+    asked = await session.attempt(request)
+    session.goes_on(request, asked)
     assert "could not be read" in asked.calls[0].invalid
     assert "hunter2" not in asked.calls[0].invalid
+    kept = json.loads((await session.row(request, "outcome"))["outcome"])["malformed"]
+    assert "bob" in kept[asked.calls[0].tool_use_id]
     assert (await session.spoken())[-1]["input"] == {}
     assert (await session.says(session.results(asked))).text == "Paid."
 
