@@ -99,16 +99,21 @@ def principal_of(
     from holdfast.messages import Principal
 
     given: dict[str, Any] = {"requested_by": as_user or user()}
-    pairs = [label.partition("=") for label in labels]
-    if wrong := [name for name, equals, _ in pairs if not equals or not name]:
-        raise Failure(f"A label is NAME=VALUE, e.g. `--label case=4711`; got `{wrong[0]}`.", Exit.USAGE)
     optional = {
         "on_behalf_of": on_behalf_of,
         "tenant": tenant,
         "roles": roles,
-        "labels": {name: value for name, _, value in pairs},
+        "labels": pairs(labels),
     }
     return Principal(**given, **{name: value for name, value in optional.items() if value})
+
+
+def pairs(labels: tuple[str, ...]) -> dict[str, str]:
+    """Labels as a mapping. Raises `Failure` for one that is no NAME=VALUE."""
+    split = [label.partition("=") for label in labels]
+    if wrong := [name for name, equals, _ in split if not equals or not name]:
+        raise Failure(f"A label is NAME=VALUE, e.g. `--label case=4711`; got `{wrong[0]}`.", Exit.USAGE)
+    return {name: value for name, _, value in split}
 
 
 def limits_of(

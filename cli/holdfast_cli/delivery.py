@@ -24,12 +24,13 @@ ALSO = {
 }
 
 
-def tell(app: App, session_id: str, delivered: Delivered, done: str) -> None:
+def tell(app: App, session_id: str, delivered: Delivered, done: str, **also: str) -> None:
     """Print the receipt of a command."""
     fields = {
         "session_id": session_id,
         "id": delivered.id,
         "how": delivered.how,
         "detail": delivered.detail,
+        **also,
     }
     app.out.one(fields, done + ALSO[delivered.how], quiet=delivered.id)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, Literal
 
 import click
@@ -111,6 +112,11 @@ def shortened(text: str, width: int = 300) -> str:
 def clock(at: datetime) -> str:
     """A time in this machine's zone, to the second."""
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def money(usd: Decimal | None) -> str:
+    """Dollars, or that nobody knows."""
+    return "cost unknown" if usd is None else f"${usd.normalize():f}" if usd else "$0"
 
 
 def span(duration: timedelta) -> str:

@@ -23,8 +23,8 @@ Stop = Callable[["Holdfast"], Callable[..., Awaitable["Delivered"]]]
 async def stop(app: App, session: str, verb: Stop, done: str, *, by: str | None, reason: str) -> int:
     async with app.client() as client:
         found = await find_session(client.ledger, session)
-        delivered = await verb(client)(found.session_id, by=by or user(), reason=reason)
-    tell(app, found.session_id, delivered, done)
+        delivered = await verb(client)(found, by=by or user(), reason=reason)
+    tell(app, found, delivered, done)
     return Exit.DONE
 
 

@@ -140,12 +140,10 @@ def send(
     async def deliver() -> str:
         async with app.client() as client:
             found = await find_session(client.ledger, session)
-            delivered = await client.send(
-                found.session_id, text, by=as_user or user(), message_id=message_id, steer=steer
-            )
+            delivered = await client.send(found, text, by=as_user or user(), message_id=message_id, steer=steer)
         if not follow:
-            tell(app, found.session_id, delivered, "Sent")
-        return found.session_id
+            tell(app, found, delivered, "Sent")
+        return found
 
     session_id = app.run(deliver())
     if not follow:
@@ -183,6 +181,6 @@ def attach(app: App, session: str, until: Until) -> int:
 
     async def named() -> str:
         async with app.ledger() as ledger:
-            return (await find_session(ledger, session)).session_id
+            return await find_session(ledger, session)
 
     return follow(app, app.run(named()), until)

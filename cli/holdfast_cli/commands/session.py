@@ -1,0 +1,165 @@
+"""`session list | show`: sessions as they stand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from holdfast_cli.app import App
+from holdfast_cli.commanding import Group, command, pass_app
+from holdfast_cli.exits import Exit
+from holdfast_cli.finding import find_session, parse_since, reader_of
+from holdfast_cli.output import cell, money
+
+if TYPE_CHECKING:
+    from holdfast_ledger.views import Session
+
+STATUSES = ("running", "idle", "waiting", "held", "closing", "completed", "failed", "aborted")
+
+FIELDS = {
+    "session_id": "its id, also its workflow's",
+    "agent": "its agent",
+    "model": "the model asked for; null until it is opened",
+    "status": "running, idle, waiting, held, closing, completed, failed or aborted",
+    "status_reason": "why, in words",
+    "status_at": "since when",
+    "requested_by": "who started it",
+    "on_behalf_of": "for whom it acts",
+    "tenant": "to which tenant it belongs",
+    "roles": "roles that policy looks at",
+    "labels": "labels it was started with",
+    "started_at": "when it was announced",
+    "ended_at": "when it ended; null while it lives",
+    "turns": "model turns so far",
+    "calls": "tool calls so far",
+    "input_tokens": "tokens read, cached ones included",
+    "output_tokens": "tokens written",
+    "usd": "cost so far; null where a price is unknown",
+    "ui": "its address in Temporal's UI; null where none is known",
+}
+
+
+@click.group("session", cls=Group)
+def session() -> None:
+    """List and show sessions."""
+
+
+def record(app: App, found: Session) -> dict[str, Any]:
+    usage = found.usage
+    return {
+        "session_id": found.id,
+        "agent": found.agent,
+        "model": found.model,
+        "status": found.status,
+        "status_reason": found.status_reason,
+        "status_at": found.status_at,
+        "requested_by": found.requested_by,
+        "on_behalf_of": found.on_behalf_of,
+        "tenant": found.tenant,
+        "roles": found.roles,
+        "labels": found.labels,
+        "started_at": found.registered_at,
+        "ended_at": found.ended_at,
+        "turns": found.turns,
+        "calls": found.calls,
+        "input_tokens": usage.input + usage.cache_read + usage.cache_write,
+        "output_tokens": usage.output,
+        "usd": found.usd,
+        "ui": app.ui_of(found.id),
+    }
+
+
+@command(
+    "list",
+    examples=(
+        "holdfast session list",
+        "holdfast session list --status waiting --status held",
+        "holdfast session list --agent clerk --since 2d --label case=4711 -o jsonl",
+    ),
+    fields=FIELDS,
+)
+@click.option("--status", "statuses", type=click.Choice(STATUSES), multiple=True, help="Only these; repeatable.")
+@click.option("--agent", metavar="NAME", help="Only this agent's.")
+@click.option("--tenant", metavar="NAME", help="Only this tenant's.")
+@click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="Only with this label; repeatable.")
+@click.option("--since", metavar="WHEN", help="Only started since: `2h`, `3d`, or a date.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many.")
+@pass_app
+def list_sessions(
+    app: App,
+    statuses: tuple[str, ...],
+    agent: str | None,
+    tenant: str | None,
+    labels: tuple[str, ...],
+    since: str | None,
+    limit: int,
+) -> int:
+    """List sessions, newest first."""
+    from holdfast.states import SessionStatus
+    from holdfast_cli.asking import pairs
+
+    async def read() -> list[Session]:
+        async with app.ledger() as ledger:
+            return await reader_of(ledger).sessions(
+                statuses=[SessionStatus(status) for status in statuses] or None,
+                agent=agent,
+                tenant=tenant,
+                labels=pairs(labels) or None,
+                since=parse_since(since),
+                limit=limit,
+            )
+
+    rows = [record(app, found) for found in app.run(read())]
+    columns = {
+        "session_id": "session",
+        "status": "status",
+        "agent": "agent",
+        "requested_by": "by",
+        "started_at": "started",
+        "turns": "turns",
+        "calls": "calls",
+        "usd": "usd",
+    }
+    app.out.rows(rows, columns, empty="No sessions.", key="session_id")
+    return Exit.DONE
+
+
+@command(
+    "show",
+    examples=("holdfast session show 0198a7c2", "holdfast session show 0198a7c2 --json"),
+    fields=FIELDS,
+)
+@click.argument("session")
+@pass_app
+def show(app: App, session: str) -> int:
+    """Show how a session stands. What happened in it is in `holdfast show`."""
+
+    async def read() -> Session:
+        async with app.ledger() as ledger:
+            return await reader_of(ledger).session(await find_session(ledger, session))
+
+    found = app.run(read())
+    app.out.one(record(app, found), text_of(app, found), quiet=str(found.status))
+    return Exit.DONE
+
+
+def text_of(app: App, found: Session) -> str:
+    usage = found.usage
+    tokens = f"{usage.input + usage.cache_read + usage.cache_write} in, {usage.output} out"
+    facts = {
+        "status": f"{found.status}{f': {found.status_reason}' if found.status_reason else ''}",
+        "agent": f"{found.agent}, {found.model or 'not opened yet'}",
+        "by": found.requested_by + (f" on behalf of {found.on_behalf_of}" if found.on_behalf_of else ""),
+        "tenant": found.tenant,
+        "labels": cell(found.labels) if found.labels else None,
+        "started": cell(found.registered_at),
+        "ended": cell(found.ended_at) if found.ended_at else None,
+        "spent": f"{found.turns} turns, {found.calls} calls, tokens {tokens}, {money(found.usd)}",
+        "ui": app.ui_of(found.id),
+    }
+    return "\n".join([found.id, *(f"  {name:<8}  {cell(value)}" for name, value in facts.items() if value)])
+
+
+for each in (list_sessions, show):
+    session.add_command(each)

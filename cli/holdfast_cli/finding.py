@@ -1,0 +1,70 @@
+"""Naming things by the beginning of their id, and times by how long ago they were."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from holdfast_cli.exits import Exit, Failure
+from holdfast_cli.output import now
+
+if TYPE_CHECKING:
+    from holdfast_ledger.reading import Reader
+    from holdfast_ledger.store import Ledger
+    from holdfast_ledger.views import Approval
+
+_AGO = re.compile(r"(\d+)([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def reader_of(ledger: Ledger) -> Reader:
+    from holdfast_ledger.reading import Reader
+
+    return Reader(ledger.database)
+
+
+async def find_session(ledger: Ledger, prefix: str) -> str:
+    """The one session whose id begins so. Raises the ledger's `SessionMissing`, `AmbiguousId`."""
+    return await reader_of(ledger).session_id(prefix)
+
+
+async def find_approval(ledger: Ledger, session_id: str, call: str | None) -> Approval:
+    """The pending approval of a call; without a call the only one there is."""
+    pending = await reader_of(ledger).approvals(session_id=session_id)
+    if call is not None:
+        for approval in pending:
+            if approval.call == call:
+                return approval
+        raise Failure(await why_not_pending(ledger, session_id, call), Exit.MISSING)
+    if not pending:
+        raise Failure(f"Nothing in session {session_id} waits for a decision.", Exit.MISSING)
+    if len(pending) > 1:
+        calls = ", ".join(f"{approval.call} {approval.tool}" for approval in pending)
+        raise Failure(f"More than one call waits; say which: {calls}.", Exit.USAGE)
+    return pending[0]
+
+
+async def why_not_pending(ledger: Ledger, session_id: str, call: str) -> str:
+    """What became of a call that nobody needs to decide about."""
+    asked = await reader_of(ledger).approvals(session_id=session_id, pending=False)
+    decided = [approval for approval in asked if approval.call == call]
+    if not decided:
+        return f"No call `{call}` waits in session {session_id}; `holdfast approval list` shows what does."
+    last = decided[-1]
+    state = "approved and run" if last.state == "consumed" else last.state
+    by = f" by {last.decided_by}" if last.decided_by else ""
+    return f"Call {call} ({last.tool}) was {state}{by} already; nothing changed."
+
+
+def parse_since(given: str | None) -> datetime | None:
+    """`2h`, `3d`, or an ISO 8601 date or time, as an aware time. Raises `Failure`."""
+    if given is None:
+        return None
+    if match := _AGO.fullmatch(given.strip()):
+        return now() - timedelta(**{_UNITS[match[2]]: int(match[1])})
+    try:
+        at = datetime.fromisoformat(given)
+    except ValueError:
+        raise Failure(f"`{given}` is no time: write `2h`, `3d`, or `2026-01-31T12:00`.", Exit.USAGE) from None
+    return at.astimezone() if at.tzinfo is None else at
