@@ -1,0 +1,93 @@
+"""Gauges show what stands in Postgres, and nothing at all while Postgres cannot say."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+
+import asyncpg
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from holdfast.states import SessionStatus
+from holdfast_ledger.errors import LedgerUnavailable
+from holdfast_ledger.standing import Standing, read_standing
+from holdfast_ledger.store import Ledger
+from holdfast_workers.telemetry import names
+from holdfast_workers.telemetry.gauges import Gauges
+
+SOON = timedelta(milliseconds=20)
+ROWS = """
+    INSERT INTO holdfast.session (id, agent, requested_by, status)
+    VALUES ('a', 'default', 'ann', 'waiting'), ('b', 'default', 'ann', 'held'), ('c', 'default', 'bob', 'held'),
+           ('d', 'default', 'bob', 'completed');
+    INSERT INTO holdfast.approval (session_key, call, digest, asked_at, state)
+    SELECT session_key, '1.1', state, now(), state
+    FROM holdfast.session, unnest(ARRAY['pending', 'approved']) AS state WHERE id IN ('a', 'b');
+"""
+
+
+class Read:
+    """What an exporter would see."""
+
+    def __init__(self) -> None:
+        self._reader = InMemoryMetricReader()
+        self._provider = MeterProvider([self._reader], shutdown_on_exit=False)
+        self.gauges = Gauges(self._provider.get_meter("test"), every=SOON)
+
+    def values(self, name: str) -> dict[str | None, float]:
+        data = self._reader.get_metrics_data()
+        return {
+            (point.attributes or {}).get(names.SESSION_STATUS): point.value
+            for resource in (data.resource_metrics if data else [])
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+            if metric.name == name
+            for point in metric.data.data_points
+        }
+
+
+async def until(seen: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not seen():  # noqa: ASYNC110  another task counts
+            await asyncio.sleep(0.005)
+
+
+async def test_one_query_counts_what_waits_what_is_unknown_and_sessions_that_live(database):
+    owner = await asyncpg.connect(database.owner_dsn)
+    await owner.execute(ROWS)
+    await owner.close()
+    ledger = await Ledger.connect(database.dsn)
+    try:
+        standing = await read_standing(ledger.database)
+    finally:
+        await ledger.close()
+    assert (standing.approvals_waiting, standing.effects_unknown) == (2, 0)
+    assert {status: number for status, number in standing.sessions.items() if number} == {
+        SessionStatus.WAITING: 1,
+        SessionStatus.HELD: 2,
+    }
+    assert SessionStatus.COMPLETED not in standing.sessions
+
+
+async def test_gauges_follow_the_ledger_and_show_nothing_while_it_does_not_answer():
+    read = Read()
+    here = Standing(approvals_waiting=3, effects_unknown=1, sessions={SessionStatus.IDLE: 7})
+    answers: list[Standing | Exception] = [here]
+
+    async def count() -> Standing:
+        answer = answers[-1]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert read.values(names.APPROVALS_WAITING) == {}
+    async with read.gauges.watching(count):
+        assert read.values(names.APPROVALS_WAITING) == {None: 3}
+        assert read.values(names.EFFECTS_UNKNOWN) == {None: 1}
+        assert read.values(names.SESSIONS) == {"idle": 7}
+        answers.append(LedgerUnavailable("Postgres is away"))
+        await until(lambda: read.values(names.APPROVALS_WAITING) == {})
+        answers.append(Standing(approvals_waiting=0, effects_unknown=0, sessions={}))
+        await until(lambda: read.values(names.APPROVALS_WAITING) == {None: 0})
