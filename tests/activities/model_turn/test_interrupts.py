@@ -128,6 +128,27 @@ async def test_an_interrupt_closes_the_stream(stalled, model):
     assert not connections(model)
 
 
+async def test_an_interrupt_that_comes_after_the_last_word_changes_nothing(start, database):
+    session = await start()
+    owner = await asyncpg.connect(database.owner_dsn)
+    try:
+        lock = owner.transaction()
+        await lock.start()
+        await owner.execute("LOCK TABLE holdfast.turn IN EXCLUSIVE MODE")  # the record waits for it
+        request = session.asks("hello")
+        attempt = Running(session, request)
+        await until(lambda: "".join(chunk.text for chunk in session.chunks.chunks) == "Hello.", "the answer")
+        blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        while not await owner.fetchval(blocked):  # noqa: ASYNC110  Postgres tells nobody
+            await asyncio.sleep(0.01)
+        attempt.env.cancel(ActivityCancellationDetails(cancel_requested=True))
+        await lock.rollback()
+    finally:
+        await owner.close()
+    result = await asyncio.wait_for(attempt.task, 5)
+    assert (result.interrupted, result.text, result.committed) == (False, "Hello.", True)
+
+
 @pytest.mark.parametrize("reason", ["worker_shutdown", "paused", "reset", "not_found", "timed_out"])
 async def test_any_other_stop_releases_the_turn_for_the_next_attempt(stalled, model, reason):
     session, request, attempt = await stalled(AFTER_SOME_WORDS, 2)

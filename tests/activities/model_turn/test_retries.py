@@ -26,6 +26,7 @@ PASSING = [
     {"kind": "http_error", "status": 500},
     {"kind": "stall", "seconds": 30, "after_events": 4},
     {"kind": "truncate"},
+    {"kind": "truncate", "after_events": 99},
     {"kind": "drop"},
     {"kind": "error_event", "after_events": 4},
 ]
@@ -37,7 +38,7 @@ async def failing(session, request, env=None):
     return caught.value
 
 
-@pytest.mark.parametrize("fault", PASSING, ids=lambda fault: str(fault.get("status", fault["kind"])))
+@pytest.mark.parametrize("fault", PASSING, ids=lambda fault: "-".join(map(str, fault.values())))
 async def test_an_attempt_that_failed_is_released_and_the_next_one_answers(start, model, fault):
     session = await start(stall_timeout=0.5)
     request = session.asks("the weather please")

@@ -3,6 +3,7 @@
 import json
 from decimal import Decimal
 
+import asyncpg
 import pytest
 
 from holdfast import ids
@@ -306,6 +307,18 @@ async def test_a_session_whose_past_is_missing_is_held(start, model):
     session.head = "f" * 64
     assert "older" in (await session.attempt(session.asks("hello"))).held
     assert model.count == 0
+
+
+async def test_a_turn_of_a_closed_saga_does_not_run(start, model, database):
+    session = await start()
+    asked = await session.says("the weather please")
+    owner = await asyncpg.connect(database.owner_dsn)
+    try:
+        await owner.execute("UPDATE holdfast.saga SET state = 'UNWINDING', epoch = epoch + 1")
+    finally:
+        await owner.close()
+    assert "UNWINDING" in (await session.attempt(session.asks(session.results(asked)))).failed
+    assert model.count == 1
 
 
 async def test_messages_that_do_not_lead_to_the_head_hold_the_session(start, model):
