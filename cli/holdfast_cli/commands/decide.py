@@ -41,9 +41,7 @@ async def decide(
 @click.argument("session")
 @click.argument("call", required=False)
 @click.option("--reason", default="", help="Recorded with the decision.")
-@click.option(
-    "--digest", metavar="HEX", help="Approve only these exact arguments; else those it has now."
-)
+@click.option("--digest", metavar="HEX", help="Approve only these exact arguments; else those it has now.")
 @as_option
 @pass_app
 def approve(app: App, session: str, call: str | None, reason: str, digest: str | None, as_user: str | None) -> int:
