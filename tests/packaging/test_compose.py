@@ -222,6 +222,14 @@ def dsn_of(servers: ServerAddresses, login: str, passwords: dict[str, str]) -> s
     return urlunsplit(parts._replace(netloc=f"{user}@{parts.hostname}:{parts.port}"))
 
 
+async def test_compose_runs_the_temporal_that_the_tests_run() -> None:
+    version = await run(str(packaged_binary()), "--version")
+    images = {name: service["image"].partition(":")[2] for name, service in SERVICES.items()}
+
+    assert f"Server {images['temporal']}, UI {images['temporal-ui']}" in version
+    assert images["temporal-schema"] == images["temporal-namespace"] == images["temporal"]
+
+
 async def test_the_namespace_step_creates_what_sessions_set_and_can_run_again(bare: ServerAddresses) -> None:
     step = SERVICES["temporal-namespace"]
     script = step["command"][0].replace("$$", "$")
