@@ -1,4 +1,7 @@
-"""`holdfast up --detach`: the supervisor in a session of its own, and the wait until it is ready."""
+"""`holdfast up --detach`: the supervisor in a session of its own, and the wait until it is ready.
+
+What runs beside a stack is started the same way.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,9 @@ class Detached:
     started: bool
 
 
-def start_detached(home: Path, argv: Sequence[str], *, within_s: float = 60.0) -> Detached:
+def start_detached(
+    home: Path, argv: Sequence[str], *, name: str = "holdfast up", within_s: float = 60.0
+) -> Detached:
     """Run `argv`, a foreground `holdfast up` for `home`, detached from this terminal; return when it is ready.
 
     A stack that runs or is starting already is waited for instead. Raises `StackError` if it does not come up,
@@ -42,11 +47,11 @@ def start_detached(home: Path, argv: Sequence[str], *, within_s: float = 60.0) -
     while (runtime := read_runtime(its.path)) is None:
         code = process.poll()
         if code is not None and not is_locked(its):
-            raise StartFailed("holdfast up", f"ended with code {code}", tail(log_file, since=start_of_run))
+            raise StartFailed(name, f"ended with code {code}", tail(log_file, since=start_of_run))
         if time.monotonic() > deadline:
             process.terminate()
             reason = f"was not ready after {within_s:g} s and is being stopped"
-            raise StartFailed("holdfast up", reason, tail(log_file, since=start_of_run))
+            raise StartFailed(name, reason, tail(log_file, since=start_of_run))
         time.sleep(POLL_EVERY_S)
     process.returncode = process.poll() or 0  # it outlives us: Popen must not warn that nobody waits for it
     return Detached(runtime=runtime, started=runtime.supervisor.pid == process.pid)

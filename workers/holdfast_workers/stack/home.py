@@ -45,6 +45,14 @@ class Home:
         """The log of one process."""
         return self.path / "logs" / f"{name}.log"
 
+    def companion(self, name: str) -> Home:
+        """The home of what runs beside this stack under a name."""
+        return Home(self.path / "beside" / name)
+
+    def companions(self) -> list[Home]:
+        """The homes of all that was ever started beside this stack."""
+        return [Home(path) for path in sorted((self.path / "beside").glob("*")) if path.is_dir()]
+
     def exists(self) -> bool:
         """Whether it was ever used. Raises `StackError` if it is another user's."""
         try:

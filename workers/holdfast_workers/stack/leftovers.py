@@ -31,20 +31,21 @@ class Stopped:
 
 
 def stop_running(home: Path) -> Stopped:
-    """Stop the stack of `home`, whatever state it is in, and return when nothing of it runs.
+    """Stop the stack of `home`, whatever state it is in, and return when nothing of it or beside it runs.
 
     Raises `StackError` if the supervisor cannot be stopped.
     """
     its = Home(home.resolve())
     if not its.exists():
         return Stopped(was_running=False, leftovers=())
+    beside = [name for one in its.companions() for name in stop_running(one.path).leftovers]
     was_running = stop_supervisor(its)
     try:
         with hold_lock(its):
             leftovers = stop_leftovers(its)
     except AlreadyRunning:
         raise StackError(f"Someone started the stack of `{its.path}` again while it was stopping.") from None
-    return Stopped(was_running=was_running, leftovers=leftovers)
+    return Stopped(was_running=was_running, leftovers=(*beside, *leftovers))
 
 
 def stop_supervisor(home: Home) -> bool:

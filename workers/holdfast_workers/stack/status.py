@@ -52,7 +52,7 @@ def status(home: Path) -> StackStatus:
     record = last_record(its)
     if record is None:
         return StackStatus(home=its.path, state="starting" if is_locked(its) else "stopped")
-    processes = tuple(process_status(its, one) for one in record.processes)
+    processes = tuple(process_status(its, one) for one in record.processes) + beside(its)
     if not is_locked(its):
         lost = any(one.running for one in processes)
         return StackStatus(home=its.path, state="lost" if lost else "stopped", processes=processes if lost else ())
@@ -75,6 +75,13 @@ def with_addresses(home: Home, record: Runtime, processes: tuple[ProcessStatus, 
         services=record.addresses.services,
         processes=processes,
     )
+
+
+def beside(home: Home) -> tuple[ProcessStatus, ...]:
+    """What runs beside the stack."""
+    records = [(one, last_record(one)) for one in home.companions()]
+    found = [process_status(one, identity) for one, record in records if record for identity in record.processes]
+    return tuple(process for process in found if process.running)
 
 
 def process_status(home: Home, identity: ProcessIdentity) -> ProcessStatus:
