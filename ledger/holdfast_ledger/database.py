@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -25,6 +25,9 @@ ANSWER_WITHIN_S = 30.0
 """A server that says nothing for so long counts as unavailable."""
 RETRIES = 10
 """How often a transaction that lost against another one is run again before its error gets out."""
+
+Rows = Callable[..., Awaitable[list[asyncpg.Record]]]
+"""A named statement's rows: `await rows(name, *arguments)`."""
 
 _NAMED = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
@@ -55,9 +58,11 @@ def server_name(dsn: str) -> str:
 class Database:
     """Statements by name, run in transactions of their own, retried where another transaction won."""
 
-    def __init__(self, pool: asyncpg.Pool, where: str) -> None:
+    def __init__(self, pool: asyncpg.Pool, dsn: str, *, pgbouncer: bool) -> None:
         self._pool = pool
-        self.where = where
+        self._dsn = dsn
+        self.pgbouncer = pgbouncer
+        self.where = server_name(dsn)
 
     @classmethod
     async def connect(cls, dsn: str, *, min_size: int, max_size: int, pgbouncer: bool) -> Database:
@@ -76,7 +81,16 @@ class Database:
                 reset=_nothing_to_reset,
                 statement_cache_size=0 if pgbouncer else 100,
             )
-        return cls(pool, where)
+        return cls(pool, dsn, pgbouncer=pgbouncer)
+
+    async def another(self, *, max_size: int) -> Database:
+        """A pool of its own to the same server. Raises `LedgerUnavailable`."""
+        return await self.connect(self._dsn, min_size=1, max_size=max_size, pgbouncer=self.pgbouncer)
+
+    async def dedicated(self) -> asyncpg.Connection:
+        """A connection for LISTEN, outside the pool; the caller ends it. Raises `LedgerUnavailable`."""
+        with translated(self.where):
+            return await asyncpg.connect(self._dsn, timeout=CONNECT_WITHIN_S)
 
     async def close(self) -> None:
         await self._pool.close()
@@ -102,7 +116,20 @@ class Database:
         raise LedgerUnavailable(f"Postgres at {self.where}: `{name}` kept losing against other transactions.")
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
+    async def snapshot(self) -> AsyncIterator[Rows]:
+        """Run named statements that all see the same moment."""
+        async with self.transaction(isolation="repeatable_read") as connection:
+
+            async def rows(name: str, *arguments: Any) -> list[asyncpg.Record]:
+                with translated(self.where):
+                    return await connection.fetch(named_sql()[name], *arguments)
+
+            yield rows
+
+    @asynccontextmanager
+    async def transaction(
+        self, isolation: Literal["read_committed", "repeatable_read"] = "read_committed"
+    ) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
         """A connection inside a transaction that commits when the block ends well.
 
         Raises `LedgerUnavailable` where it cannot begin or commit; what the block raises passes through.
@@ -111,7 +138,7 @@ class Database:
             connection = await self._pool.acquire(timeout=CONNECT_WITHIN_S)
         try:
             with translated(self.where):
-                transaction = connection.transaction()
+                transaction = connection.transaction(isolation=isolation)
                 await transaction.start()
             try:
                 yield connection

@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import asyncpg
 
 from holdfast import ids
 from holdfast.catalogue import Catalogue
 from holdfast.facts import Fact
-from holdfast_ledger import chunks, effects, parameters, schema_versions, transcript
+from holdfast_ledger import chunks, effects, parameters, schema_versions, transcript, watching
 from holdfast_ledger.database import Database, named_sql
 from holdfast_ledger.errors import LedgerError, WrongTemporal, translated
+from holdfast_ledger.reading import Reader
 from holdfast_ledger.records import (
     Chunk,
     Claim,
@@ -34,11 +35,21 @@ from holdfast_ledger.records import (
 )
 
 
+class Observer(Protocol):
+    """Hears what this process wrote, so that watchers need not poll. Returns at once and never raises."""
+
+    def changed(self, session_id: str) -> None: ...
+
+    def turn_recorded(self, session_id: str, turn: int) -> None: ...
+
+
 class Ledger:
     """A pool of connections as the app role, and the functions it may call."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self.reader = Reader(database)
+        self.observer: Observer | None = None
         self._catalogues: dict[str, Catalogue] = {}
 
     @classmethod
@@ -111,6 +122,7 @@ class Ledger:
             ids.canonical({**columns, "started_at": opening.started_at.isoformat()}),
             *parameters.facts(opening.outbox),
         )
+        self._changed(opening.session_id)
 
     async def catalogue(self, digest: str) -> Catalogue:
         """Load by digest; cached, since it is immutable. Raises `LedgerError` where it is not stored."""
@@ -124,7 +136,9 @@ class Ledger:
 
     async def claim(self, claim: Claim) -> ClaimResult:
         """Ask for an effect. Raises `LedgerConflict` where the outbox holds a fact told otherwise before."""
-        return await effects.claim(self.database, claim)
+        result = await effects.claim(self.database, claim)
+        self._changed(claim.session_id)
+        return result
 
     async def renew(self, effect_id: str, token: int, lease: timedelta) -> bool:
         """Extend the lease; False when a newer attempt holds the effect."""
@@ -132,11 +146,16 @@ class Ledger:
 
     async def record(self, record: Record) -> Recorded:
         """End an attempt. The same record again, after its answer was lost, is accepted again."""
-        return await effects.record(self.database, record)
+        recorded = await effects.record(self.database, record)
+        self._changed(record.session_id)
+        return recorded
 
     async def record_turn(self, turn: TurnRecord) -> Recorded:
         """Commit a model turn. The same record again, after its answer was lost, is accepted again."""
-        return await effects.record_turn(self.database, turn)
+        recorded = await effects.record_turn(self.database, turn)
+        if self.observer is not None:
+            self.observer.turn_recorded(turn.session_id, turn.turn)
+        return recorded
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Any]:
@@ -158,6 +177,7 @@ class Ledger:
         """
         if facts:
             await self.database.rows("append_facts", session_id, *parameters.facts(facts))
+            self._changed(session_id)
 
     async def transcript(self, session_id: str, head: str) -> list[StoredMessage]:
         """All messages up to `head`, along its own branch. Raises `holdfast.errors.HeadMissing`."""
@@ -183,7 +203,16 @@ class Ledger:
             ids.canonical({"status": closing.status, "reason": closing.reason}),
             *parameters.facts(closing.outbox),
         )
+        self._changed(closing.session_id)
 
     async def write_chunks(self, batch: list[Chunk]) -> None:
         """Insert a batch into the unlogged table and notify the sessions' watchers; used by the flusher only."""
         await chunks.write(self.database, batch)
+
+    def watch(self, session_id: str, *, after: int = 0) -> AsyncIterator[watching.WatchEvent]:
+        """See `holdfast_ledger.watching.watch`."""
+        return watching.watch(self.database, session_id, after=after, listen=not self.database.pgbouncer)
+
+    def _changed(self, session_id: str) -> None:
+        if self.observer is not None:
+            self.observer.changed(session_id)

@@ -8,3 +8,12 @@ WITH written AS (
     ON CONFLICT DO NOTHING
 )
 SELECT pg_notify(channel, '') FROM unnest($7::text[]) AS channel
+
+-- name: drop_chunks
+-- Chunks of turns that are recorded now.
+DELETE FROM holdfast.chunk USING unnest($1::text[], $2::integer[]) AS recorded (session_id, turn)
+WHERE chunk.session_id = recorded.session_id AND chunk.turn = recorded.turn
+
+-- name: drop_old_chunks
+-- What dead workers left behind.
+DELETE FROM holdfast.chunk WHERE at < clock_timestamp() - $1::interval

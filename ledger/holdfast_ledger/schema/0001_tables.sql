@@ -143,6 +143,7 @@ CREATE INDEX effect_by_session ON holdfast.effect (session_key, turn, call);
 CREATE INDEX effect_by_saga ON holdfast.effect (saga_id);
 CREATE INDEX effect_unknown ON holdfast.effect (settled_at) WHERE state = 'UNKNOWN';
 CREATE INDEX effect_by_semantic_key ON holdfast.effect (semantic_key) WHERE semantic_key IS NOT NULL;
+CREATE INDEX effect_by_undone ON holdfast.effect (undo_of) WHERE undo_of IS NOT NULL;
 CREATE SEQUENCE holdfast.settled_order;
 
 -- One row per attempt, numbered by the effect's fencing token.

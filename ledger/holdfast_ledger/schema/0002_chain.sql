@@ -42,7 +42,7 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN coalesce(int8send(octet_length(value)) || value, '\xffffffffffffffff'::bytea);
 
 CREATE FUNCTION holdfast.prefixed(value text) RETURNS bytea
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
+LANGUAGE sql STABLE PARALLEL SAFE  -- as stable as convert_to, else it would not be inlined
 RETURN coalesce(
     int8send(octet_length(value)) || convert_to(value, 'UTF8'), '\xffffffffffffffff'::bytea
 );
@@ -53,7 +53,7 @@ RETURN ((extract(epoch FROM value) * 1000000)::bigint)::text;
 
 -- What the first entry of a session points back to: binds the chain to the session's identity.
 CREATE FUNCTION holdfast.chain_start(session_id text, session_key uuid) RETURNS bytea
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
+LANGUAGE sql STABLE PARALLEL SAFE
 RETURN sha256(
     holdfast.prefixed('holdfast.chain.1'::text) || holdfast.prefixed(session_id)
     || holdfast.prefixed(session_key::text)

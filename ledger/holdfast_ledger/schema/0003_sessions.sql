@@ -86,6 +86,8 @@ BEGIN
         CASE f->>'kind'
             WHEN 'session_status' THEN
                 PERFORM holdfast.project_status(s_key, f->>'outcome', f->'detail'->>'reason', (f->>'at')::timestamptz);
+            WHEN 'session_closed' THEN
+                PERFORM holdfast.project_end(s_key, f->>'outcome', f->'detail'->>'reason', (f->>'at')::timestamptz);
             WHEN 'approval_asked' THEN
                 PERFORM holdfast.project_ask(s_key, f);
             WHEN 'approval_decided' THEN
@@ -113,6 +115,14 @@ LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
       AND (opened_at IS NULL OR status_at <= at) AND (ended_at IS NULL OR ended_at < at)
 $$;
 
+-- Nothing asked of an ended session waits for anybody.
+CREATE FUNCTION holdfast.project_end(s_key uuid, new_status text, reason text, at timestamptz) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+    UPDATE holdfast.approval SET state = 'expired' WHERE session_key = s_key AND state = 'pending';
+    UPDATE holdfast.session SET status = new_status, status_reason = reason, status_at = at, ended_at = at
+    WHERE session_key = s_key AND (ended_at IS NULL OR ended_at <= at)
+$$;
+
 -- Asked again later (an ask that expired, a reset workflow) it is pending again, unless an effect consumed it.
 CREATE FUNCTION holdfast.project_ask(s_key uuid, f jsonb) RETURNS void
 LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
@@ -130,8 +140,8 @@ LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
     WHERE a.state <> 'consumed' AND a.asked_at < excluded.asked_at
 $$;
 
--- The newest pending ask of the call, or that of the digest where the fact names it. A call that may not run
--- any more is cancelled with it.
+-- The newest ask of the call, or that of the digest where the fact names it. A decision told before decides
+-- nothing again: the call may have been asked about anew. A call that may not run any more is cancelled.
 CREATE FUNCTION holdfast.project_decision(s_key uuid, f jsonb) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
 BEGIN
@@ -141,7 +151,9 @@ BEGIN
         authenticated = coalesce((f->'detail'->>'authenticated')::boolean, false),
         use_within = coalesce((f->'detail'->>'use_within')::interval, a.use_within)
     WHERE a.session_key = s_key AND a.call = f->>'call' AND a.state = 'pending'
-      AND a.asked_at <= (f->>'at')::timestamptz
+      AND NOT EXISTS (
+          SELECT FROM holdfast.entry told WHERE told.session_key = s_key AND told.fact_key = f->>'key'
+      )
       AND a.digest = coalesce(f->'detail'->>'digest', (
           SELECT o.digest FROM holdfast.approval o
           WHERE o.session_key = s_key AND o.call = f->>'call' ORDER BY o.asked_at DESC LIMIT 1
@@ -189,6 +201,9 @@ BEGIN
             saga_id => f->>'saga_id', tool => f->>'tool', tier => f->>'tier', outcome => f->>'outcome',
             actor => f->>'actor', args_digest => f->'detail'->>'digest'
         );
+        IF f->>'kind' = 'request_closed' THEN
+            PERFORM holdfast.say_saga_closed(s_key, f->>'saga_id');
+        END IF;
     END LOOP;
 END
 $$;
@@ -215,8 +230,8 @@ BEGIN
     END IF;
     UPDATE holdfast.effect SET state = 'CANCELLED', settled_at = clock_timestamp()
     WHERE saga_id = f->>'saga_id' AND state = 'OPEN' AND NOT doubt;
-    PERFORM holdfast.close_saga(
-        s_key, f->>'saga_id', holdfast.end_of_open_saga(f->>'saga_id', f->>'outcome'),
+    PERFORM holdfast.end_saga(
+        f->>'saga_id', holdfast.end_of_open_saga(f->>'saga_id', f->>'outcome'),
         coalesce(nullif(f->'detail'->>'reason', ''), format('the request ended %s', f->>'outcome'))
     );
     UPDATE holdfast.session SET status = 'idle', status_reason = f->'detail'->>'reason'
@@ -261,21 +276,29 @@ BEGIN
 END
 $$;
 
--- Give a saga its end and say so in the chain.
-CREATE FUNCTION holdfast.close_saga(s_key uuid, closed_saga text, new_state text, why text) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
-DECLARE
-    body bytea := convert_to(json_build_object('reason', why, 'state', new_state)::text, 'UTF8');
-    at_epoch integer;
-BEGIN
+-- Give a saga its end; `say_saga_closed` tells the chain, once its head may be locked.
+CREATE FUNCTION holdfast.end_saga(ended_saga text, new_state text, why text) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
     UPDATE holdfast.saga
     SET state = new_state, reason = why,
         closed_at = CASE WHEN new_state IN ('COMMITTED', 'ABORTED') THEN clock_timestamp() END
-    WHERE id = closed_saga
-    RETURNING epoch INTO at_epoch;
+    WHERE id = ended_saga
+$$;
+
+CREATE FUNCTION holdfast.say_saga_closed(s_key uuid, ended_saga text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+DECLARE
+    g holdfast.saga;
+    body bytea;
+BEGIN
+    SELECT * INTO g FROM holdfast.saga WHERE id = ended_saga AND session_key = s_key AND state <> 'OPEN';
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    body := convert_to(json_build_object('reason', g.reason, 'state', g.state)::text, 'UTF8');
     PERFORM holdfast.append(
-        s_key, format('@saga/%s/%s/%s', closed_saga, at_epoch, new_state), sha256(body), 'saga_closed',
-        clock_timestamp(), body, saga_id => closed_saga, outcome => new_state
+        s_key, format('@saga/%s/%s/%s', g.id, g.epoch, g.state), sha256(body), 'saga_closed', clock_timestamp(),
+        body, saga_id => g.id, outcome => g.state
     );
 END
 $$;
@@ -307,14 +330,13 @@ BEGIN
     WHERE id = p->>'saga_id' AND session_key = s_key AND state = 'OPEN' FOR UPDATE;
     UPDATE holdfast.effect SET state = 'CANCELLED', settled_at = clock_timestamp()
     WHERE saga_id = saga.id AND state = 'OPEN' AND NOT doubt;
-    PERFORM holdfast.project_facts(s_key, p_facts);
-    UPDATE holdfast.session
-    SET status = p->>'status', status_reason = nullif(p->>'reason', ''), status_at = ended, ended_at = ended
-    WHERE session_key = s_key AND (ended_at IS NULL OR ended_at <= ended);
-    PERFORM holdfast.append_all(s_key, p_facts, p_digests, p_bodies);
     IF saga.id IS NOT NULL THEN
-        PERFORM holdfast.close_saga(s_key, saga.id, holdfast.end_of_open_saga(saga.id, p->>'status'), why);
+        PERFORM holdfast.end_saga(saga.id, holdfast.end_of_open_saga(saga.id, p->>'status'), why);
     END IF;
+    PERFORM holdfast.project_facts(s_key, p_facts);
+    PERFORM holdfast.project_end(s_key, p->>'status', nullif(p->>'reason', ''), ended);
+    PERFORM holdfast.append_all(s_key, p_facts, p_digests, p_bodies);
+    PERFORM holdfast.say_saga_closed(s_key, p->>'saga_id');
     PERFORM holdfast.append(
         s_key, '@closed/' || holdfast.microseconds(ended), sha256(p_body), 'session_closed', ended, p_body, outcome => p->>'status'
     );

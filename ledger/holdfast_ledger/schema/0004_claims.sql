@@ -274,6 +274,10 @@ BEGIN
     PERFORM FROM holdfast.effect WHERE effect_id = c.effect_id FOR UPDATE;
     PERFORM holdfast.project_facts(s_key, p_facts);
     v := holdfast.decide_claim(s_key, c, p_intent, p_unknown, p_exhausted);
+    IF c.kind = 'model' AND v.verdict = 'granted' THEN
+        UPDATE holdfast.session SET status = 'running', status_reason = NULL
+        WHERE session_key = s_key AND status <> 'running' AND ended_at IS NULL;
+    END IF;
 
     IF opened THEN
         PERFORM holdfast.append(
@@ -282,10 +286,6 @@ BEGIN
         );
     END IF;
     PERFORM holdfast.append_all(s_key, p_facts, p_digests, p_bodies);
-    IF c.kind = 'model' AND v.verdict = 'granted' THEN
-        UPDATE holdfast.session SET status = 'running', status_reason = NULL
-        WHERE session_key = s_key AND status <> 'running' AND ended_at IS NULL;
-    END IF;
     IF v.verdict = 'granted' THEN
         PERFORM holdfast.append(
             s_key, format('@effect/%s/%s/intent', c.effect_id, v.token), sha256(p_intent),

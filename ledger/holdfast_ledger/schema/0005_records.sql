@@ -213,6 +213,9 @@ BEGIN
     PERFORM holdfast.store_turn(s_key, r, p_message);
     PERFORM holdfast.plan_calls(s_key, r, p_calls, p_args, p_salts);
     commits := holdfast.may_commit(r);
+    IF commits THEN
+        PERFORM holdfast.end_saga(r.saga_id, 'COMMITTED', 'the request is done');
+    END IF;
     UPDATE holdfast.effect SET
         state = 'DONE', lease_until = NULL, worker = NULL, outcome = p_outcome, committed_saga = commits,
         latency_us = holdfast.microseconds(r.latency), usd = r.usd, settled_at = clock_timestamp(),
@@ -235,7 +238,7 @@ BEGIN
         latency_us => holdfast.microseconds(r.latency)
     );
     IF commits THEN
-        PERFORM holdfast.close_saga(s_key, r.saga_id, 'COMMITTED', 'the request is done');
+        PERFORM holdfast.say_saga_closed(s_key, r.saga_id);
     END IF;
     RETURN NEXT holdfast.standing(r.effect_id, true);
 END

@@ -25,6 +25,10 @@ GRANT EXECUTE ON FUNCTION
     holdfast.close_session(jsonb, bytea, jsonb, bytea[], bytea[])
 TO holdfast_app;
 
+GRANT USAGE ON SCHEMA audit TO holdfast_app, holdfast_auditor;
+GRANT SELECT ON ALL TABLES IN SCHEMA audit TO holdfast_app, holdfast_auditor;
+GRANT EXECUTE ON FUNCTION audit.said(bytea, text, text[]) TO holdfast_app, holdfast_auditor;
+
 -- An auditor verifies chains: entries, where each chain stands, and which session it belongs to.
 GRANT SELECT ON holdfast.entry, holdfast.chain, holdfast.schema_version TO holdfast_auditor;
 GRANT SELECT (id, session_key) ON holdfast.session TO holdfast_auditor;

@@ -1,0 +1,189 @@
+"""Reads for the CLI and for watchers. Reading changes nothing, anywhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import asyncpg
+
+from holdfast import ids
+from holdfast.budget import Usage
+from holdfast.states import EffectState, SagaState, SessionStatus
+from holdfast_ledger import parameters
+from holdfast_ledger.database import Database
+from holdfast_ledger.errors import AmbiguousId, EffectMissing, SessionMissing
+from holdfast_ledger.views import Approval, Attempt, Effect, Entry, Saga, Session, Turn
+
+EVERYTHING = 2**31 - 1
+"""A limit that is none."""
+_SHOWN_IDS = 5  # of an ambiguous prefix
+
+
+class Reader:
+    """Questions to the ledger. Every method may raise `LedgerUnavailable`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def sessions(
+        self,
+        *,
+        statuses: Sequence[SessionStatus] | None = None,
+        agent: str | None = None,
+        tenant: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        since: datetime | None = None,
+        limit: int = 100,
+    ) -> list[Session]:
+        """Newest first; each filter narrows, `labels` must all be there."""
+        rows = await self._database.rows(
+            "sessions",
+            list(statuses) if statuses is not None else None,
+            agent,
+            tenant,
+            parameters.clear_json(labels) if labels is not None else None,
+            since,
+            limit,
+        )
+        return [_session(row) for row in rows]
+
+    async def session(self, session_id: str) -> Session:
+        """Raises `SessionMissing`."""
+        row = await self._database.row("session", session_id)
+        if row is None:
+            raise SessionMissing(f"There is no session `{session_id}`.")
+        return _session(row)
+
+    async def session_id(self, prefix: str) -> str:
+        """The one session whose id is, or begins with, `prefix`. Raises `SessionMissing`, `AmbiguousId`."""
+        found = await self._one_id("session_ids", prefix, "session")
+        if found is None:
+            raise SessionMissing(f"There is no session whose id begins with `{prefix}`.")
+        return found
+
+    async def effect_id(self, prefix: str) -> str:
+        """The one effect whose id is, or begins with, `prefix`. Raises `EffectMissing`, `AmbiguousId`."""
+        found = await self._one_id("effect_ids", prefix, "effect")
+        if found is None:
+            raise EffectMissing(f"There is no effect whose id begins with `{prefix}`.")
+        return found
+
+    async def _one_id(self, statement: str, prefix: str, noun: str) -> str | None:
+        found = [row["id"] for row in await self._database.rows(statement, prefix, _SHOWN_IDS + 1)]
+        if prefix in found or len(found) <= 1:
+            return prefix if prefix in found else next(iter(found), None)
+        shown = ", ".join(f"`{each}`" for each in found[:_SHOWN_IDS])
+        more = ", ..." if len(found) > _SHOWN_IDS else ""
+        raise AmbiguousId(f"More than one {noun} id begins with `{prefix}`: {shown}{more}. Give more of it.")
+
+    async def timeline(self, session_id: str, *, after: int = 0, limit: int = EVERYTHING) -> list[Entry]:
+        """Entries with a sequence number above `after`, oldest first. Empty for an unknown session."""
+        return [_entry(row) for row in await self._database.rows("timeline", session_id, after, limit)]
+
+    async def content(self, session_id: str, digests: Iterable[str]) -> dict[str, Any]:
+        """Stored messages, decoded, by digest; those that are not there are left out."""
+        rows = await self._database.rows("content", session_id, list(digests))
+        return {row["digest"]: json.loads(row["body"]) for row in rows}
+
+    async def newest_head(self, session_id: str) -> str:
+        """The end of the branch of the transcript that was written last, for `Ledger.transcript`."""
+        row = await self._database.row("newest_head", session_id)
+        return row["head"] if row else ids.first_head(session_id)
+
+    async def approvals(
+        self, *, session_id: str | None = None, pending: bool = True, limit: int = EVERYTHING
+    ) -> list[Approval]:
+        """What waits for a person, oldest first; with `pending` False also what was decided."""
+        rows = await self._database.rows("approvals", session_id, pending, limit)
+        return [Approval(**row) for row in rows]
+
+    async def effects(
+        self,
+        *,
+        session_id: str | None = None,
+        states: Sequence[EffectState] | None = None,
+        tool: str | None = None,
+        since: datetime | None = None,
+        kind: str | None = None,
+        limit: int = EVERYTHING,
+    ) -> list[Effect]:
+        """Effects by session, then in the order they were planned; each filter narrows."""
+        wanted = list(states) if states is not None else None
+        rows = await self._database.rows("effects", session_id, wanted, tool, since, None, kind, limit)
+        return [_effect(row) for row in rows]
+
+    async def effect(self, effect_id: str) -> Effect:
+        """Raises `EffectMissing`."""
+        row = await self._database.row("effects", None, None, None, None, effect_id, None, 1)
+        if row is None:
+            raise EffectMissing(f"There is no effect `{effect_id}`.")
+        return _effect(row)
+
+    async def attempts(self, effect_id: str) -> list[Attempt]:
+        """All attempts of an effect, oldest first."""
+        rows = await self._database.rows("attempts", effect_id)
+        return [
+            Attempt(
+                **_but(row, "latency_us", "evidence"),
+                latency=_latency(row),
+                evidence=_decoded(row["evidence"]) or {},
+            )
+            for row in rows
+        ]
+
+    async def sagas(
+        self,
+        *,
+        session_id: str | None = None,
+        states: Sequence[SagaState] | None = None,
+        limit: int = EVERYTHING,
+    ) -> list[Saga]:
+        """Sagas, oldest first; each filter narrows."""
+        wanted = list(states) if states is not None else None
+        return [Saga(**row) for row in await self._database.rows("sagas", session_id, wanted, limit)]
+
+    async def turns(self, session_id: str) -> list[Turn]:
+        """All recorded turns, in the order they were recorded."""
+        rows = await self._database.rows("turns", session_id)
+        return [Turn(**_but(row, "latency_us", *_TOKENS), latency=_latency(row), usage=_usage(row)) for row in rows]
+
+
+_TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+
+
+def _but(row: asyncpg.Record, *names: str) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in names}
+
+
+def _usage(row: asyncpg.Record) -> Usage:
+    return Usage(
+        input=row["input_tokens"],
+        output=row["output_tokens"],
+        cache_read=row["cache_read_tokens"],
+        cache_write=row["cache_write_tokens"],
+    )
+
+
+def _latency(row: asyncpg.Record) -> timedelta | None:
+    return None if row["latency_us"] is None else timedelta(microseconds=row["latency_us"])
+
+
+def _decoded(body: bytes | None) -> Any:
+    return None if body is None else json.loads(body)
+
+
+def _session(row: asyncpg.Record) -> Session:
+    return Session(**_but(row, "labels", *_TOKENS), labels=json.loads(row["labels"]), usage=_usage(row))
+
+
+def _entry(row: asyncpg.Record) -> Entry:
+    body = _decoded(row["body"]) if row["key_id"] is None else None
+    columns = _but(row, "latency_us", "body", "hash", "key_id")
+    return Entry(**columns, latency=_latency(row), body=body, hash=row["hash"].hex())
+
+
+def _effect(row: asyncpg.Record) -> Effect:
+    return Effect(**_but(row, "latency_us", "outcome"), latency=_latency(row), outcome=_decoded(row["outcome"]))

@@ -1,0 +1,163 @@
+"""What readers of the ledger get: frozen models that dump to JSON as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from holdfast.budget import Usage
+from holdfast.states import EffectState, RecoveryClass, SagaState, SessionStatus, Tier
+from holdfast.wire import Wire
+
+
+class Session(Wire):
+    """One session as it stands. `first_run_id` is None until its workflow opened it; `usd` where unknown."""
+
+    id: str
+    agent: str
+    model: str | None
+    status: SessionStatus
+    status_reason: str | None
+    status_at: datetime
+    requested_by: str
+    on_behalf_of: str | None
+    roles: tuple[str, ...]
+    tenant: str | None
+    labels: Mapping[str, str]
+    registered_at: datetime
+    opened_at: datetime | None
+    ended_at: datetime | None
+    first_run_id: str | None
+    catalogue_digest: str | None
+    turns: int
+    calls: int
+    usage: Usage
+    usd: Decimal | None
+
+
+class Entry(Wire):
+    """One entry of the record. `body` is None where it is encrypted."""
+
+    seq: int
+    kind: str
+    at: datetime
+    recorded_at: datetime
+    turn: int | None
+    call: str | None
+    effect_id: str | None
+    token: int | None
+    saga_id: str | None
+    tool: str | None
+    tier: str | None
+    outcome: str | None
+    actor: str | None
+    args_digest: str | None
+    latency: timedelta | None
+    body: Any
+    hash: str
+
+
+class Approval(Wire):
+    """What a person was, or is, asked: one call with these very arguments."""
+
+    session_id: str
+    agent: str
+    call: str
+    digest: str
+    effect_id: str | None
+    tool_use_id: str | None
+    tool: str | None
+    tier: Tier | None
+    preview: str | None
+    asked_at: datetime
+    expires_at: datetime | None
+    state: str
+    """`pending`, `approved`, `denied`, `expired` or `consumed`."""
+    decision: str | None
+    decided_at: datetime | None
+    decided_by: str | None
+    authenticated: bool | None
+    reason: str | None
+    consumed_by: str | None
+
+
+class Effect(Wire):
+    """One effect as it stands. `outcome` is what its last reporting attempt said, final once settled."""
+
+    effect_id: str
+    session_id: str
+    kind: str
+    turn: int
+    call: str | None
+    tool_use_id: str | None
+    tool: str | None
+    tool_version: str | None
+    tier: Tier | None
+    recovery: RecoveryClass
+    preview: str | None
+    fingerprint: str
+    saga_id: str
+    state: EffectState
+    token: int
+    attempts_used: int
+    attempts_budget: int
+    doubt: bool
+    worker: str | None
+    lease_until: datetime | None
+    planned_at: datetime
+    first_claimed_at: datetime | None
+    settled_at: datetime | None
+    outcome: Mapping[str, Any] | None
+    result_bytes: int | None
+    undo_tool: str | None
+    latency: timedelta | None
+    usd: Decimal | None
+
+
+class Attempt(Wire):
+    """One attempt of an effect. `reported`: what it said after it had lost the effect, which changed nothing."""
+
+    token: int
+    worker: str
+    claimed_at: datetime
+    ended_at: datetime | None
+    state: str
+    reported: str | None
+    reported_at: datetime | None
+    latency: timedelta | None
+    evidence: Mapping[str, Any]
+
+
+class Saga(Wire):
+    """One saga. `standing`: its effects above tier read that are done; `undoable`: those with an undo."""
+
+    id: str
+    session_id: str
+    request: int
+    state: SagaState
+    epoch: int
+    reason: str | None
+    opened_at: datetime
+    closed_at: datetime | None
+    standing: int
+    unknown: int
+    undoable: int
+
+
+class Turn(Wire):
+    """One recorded model turn: what it used and cost."""
+
+    turn: int
+    effect_id: str
+    head: str
+    next_head: str
+    digest: str
+    stop_reason: str | None
+    model_asked: str
+    model_answered: str | None
+    usage: Usage
+    usd: Decimal | None
+    latency: timedelta
+    recorded_at: datetime
