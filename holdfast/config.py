@@ -128,6 +128,9 @@ class Config(Strict):
         """The table's name is the agent's."""
         if not isinstance(agents, Mapping):
             return agents
+        for name, table in agents.items():
+            if isinstance(table, Mapping) and table.get("name", name) != name:
+                raise ValueError(f"[agents.{name}] `name` cannot be another: the table's name is the agent's")
         return {
             name: {**table, "name": name} if isinstance(table, Mapping) else table for name, table in agents.items()
         }

@@ -18,9 +18,13 @@ from holdfast_ledger.store import Ledger
 class Openings:
     """Opens and closes sessions over the worker's ledger and tool book."""
 
-    def __init__(self, *, ledger: Ledger, book: ToolBook) -> None:
+    def __init__(self, *, ledger: Ledger, book: ToolBook, search_attributes: bool = False) -> None:
+        """Args:
+        search_attributes: whether this Temporal knows Holdfast's.
+        """
         self._ledger = ledger
         self._book = book
+        self._search_attributes = search_attributes
 
     @activity.defn
     async def open_session(self, request: OpenSession) -> SessionPlan:
@@ -63,6 +67,7 @@ class Openings:
             tools=tuple(card.plan for card in catalogue.tools),
             on_max_tokens=catalogue.agent.on_max_tokens,
             on_refusal=catalogue.agent.on_refusal,
+            search_attributes=self._search_attributes,
         )
 
     @activity.defn

@@ -47,7 +47,9 @@ def parse_config(text: str, *, name: str = FILE_NAME) -> Config:
     try:
         return Config.model_validate(table)
     except ValidationError as error:
-        places = dict(_places(text))
+        places: dict[Key, int] = {}
+        for key, line in _places(text):
+            places.setdefault(key, line)
         details = sorted(error.errors(), key=lambda detail: _line(_key(detail), places))
         problems = [_problem(detail, places, name) for detail in details]
         raise ConfigError(*problems) from error
@@ -127,7 +129,7 @@ def _places(text: str) -> Iterator[tuple[Key, int]]:
     for number, line in enumerate(text.splitlines(), start=1):
         if not statement and (header := _HEADER.match(line)) and (found := _parse(f"[{header[1]}]")) is not None:
             table = _path(found)
-            yield table, number
+            yield from ((key, number) for key in _prefixes((), table))
             continue
         start = number if not statement else start
         statement += line + "\n"

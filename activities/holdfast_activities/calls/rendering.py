@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from holdfast.ids import canonical, digest
 from holdfast.tools import Tool
@@ -44,8 +44,12 @@ def render(declared: Tool, value: Any, *, call: str, cap: int) -> Rendered:
         call: the call's number, which the cut names for `read_result`.
         cap: characters of the result the model is shown.
     """
-    plain, mark = _plain(declared, value)
-    body = canonical(plain)
+    try:
+        plain, mark = _plain(declared, value)
+        body = canonical(plain)
+    except Exception as error:  # the author's types run here too; the effect has happened whatever they raise
+        plain, mark = None, f"the tool returned {_kind(value)}, which could not be read ({type(error).__name__})"
+        body = canonical(plain)
     whole_digest = digest(body)
     if len(body) > MAX_RESULT_BYTES:
         mark = _also(
@@ -78,17 +82,25 @@ def _plain(declared: Tool, value: Any) -> tuple[Any, str | None]:
         except (PydanticSerializationError, ValueError, TypeError, RecursionError):
             return None, f"the tool returned {_kind(value)}, which has no JSON form; its content is not kept"
     try:
-        canonical(plain)
-    except (ValueError, TypeError, RecursionError):
-        return _finite(plain), _also(mark, "the result holds numbers that JSON has no form for; they stand as text")
+        suspect = b"null" in canonical(plain)  # pydantic writes NaN and infinity as null, without a word
+    except ValueError:
+        suspect = True
+    if suspect and _has_odd_number(_ANY.dump_python(value)):
+        plain = _finite(to_jsonable_python(value, inf_nan_mode="constants", serialize_unknown=True))
+        return plain, _also(mark, "the result holds numbers that JSON has no form for; they stand as text")
     return plain, mark
 
 
-def _binary(value: bytes) -> tuple[Any, str]:
-    mark = f"the tool returned {len(value)} bytes of binary data (sha256 {digest(value)}), not JSON"
-    if len(value) > MAX_BINARY_BYTES:
-        return None, mark + "; they are not kept"
-    return {"base64": base64.b64encode(value).decode("ascii")}, mark
+def _has_odd_number(value: Any) -> bool:
+    match value:
+        case float():
+            return not math.isfinite(value)
+        case dict():
+            return any(_has_odd_number(item) for item in value.values())
+        case list() | tuple() | set() | frozenset():
+            return any(_has_odd_number(item) for item in value)
+        case _:
+            return False
 
 
 def _finite(value: Any) -> Any:
@@ -96,13 +108,18 @@ def _finite(value: Any) -> Any:
         case float():
             return value if math.isfinite(value) else str(value)
         case dict():
-            return {str(key): _finite(item) for key, item in value.items()}
-        case list() | tuple():
+            return {key: _finite(item) for key, item in value.items()}
+        case list():
             return [_finite(item) for item in value]
-        case None | bool() | int() | str():
-            return value
         case _:
-            return f"[{_kind(value)}]"
+            return value
+
+
+def _binary(value: bytes) -> tuple[Any, str]:
+    mark = f"the tool returned {len(value)} bytes of binary data (sha256 {digest(value)}), not JSON"
+    if len(value) > MAX_BINARY_BYTES:
+        return None, mark + "; they are not kept"
+    return {"base64": base64.b64encode(value).decode("ascii")}, mark
 
 
 def _shown(plain: Any, *, call: str, cap: int, mark: str | None) -> bytes:

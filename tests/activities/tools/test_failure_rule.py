@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import asyncpg
 import pytest
 from temporalio.exceptions import ApplicationError
 
+from holdfast.contracts import CallOutcome
 from holdfast.states import CallStatus
 from tests.activities.tools.conftest import Bench, Service
 
@@ -51,15 +54,17 @@ MEANS = {
 
 async def _end_of_one_attempt(bench: Bench, tool: str, path: str) -> str:
     call = await bench.plan(tool, path=path)
-    try:
-        outcome = await bench.run(call)
-    except ApplicationError as error:
-        assert error.next_retry_delay, "a released effect says when to try again"
-        assert not error.non_retryable
-        outcome = None
+    (ended,) = await asyncio.gather(bench.run(call), return_exceptions=True)
     row = await bench.effect(call)
-    if outcome is not None:
-        assert outcome.status is (CallStatus.UNKNOWN if row["state"] == UNKNOWN else CallStatus.ERROR)
+    match ended:
+        case ApplicationError() as retry:
+            assert row["state"] == "OPEN"
+            assert retry.next_retry_delay
+            assert not retry.non_retryable
+        case CallOutcome() as outcome:
+            assert outcome.status is (CallStatus.UNKNOWN if row["state"] == UNKNOWN else CallStatus.ERROR)
+        case unexpected:
+            raise AssertionError(unexpected)
     return row["state"] + (" in doubt" if row["doubt"] else "")
 
 

@@ -27,7 +27,8 @@ PRESENT = b"+"
 """First byte of a kept content: whether there was a file at all."""
 
 Content = Annotated[str, Field(max_length=2_000_000, description="The whole new content.")]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Kept = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="`kept` of the write's result.")]
+Written = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="`sha256` of the write's result.")]
 
 
 def _restore_arguments(arguments: dict[str, Any], result: Any) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def _restore_arguments(arguments: dict[str, Any], result: Any) -> dict[str, Any]
 
 
 @tool(tier="irreversible", recovery=KEPT_FOR, undo=Never("it undoes a write itself; write the file again instead"))
-def restore_file(ctx: ToolContext, path: WorkspacePath, kept: Sha256, written: Sha256) -> dict[str, Any]:
+def restore_file(ctx: ToolContext, path: WorkspacePath, kept: Kept, written: Written) -> dict[str, Any]:
     """Put a file back to what it was before one `write_file` or `edit_file`; a file made by it is removed.
 
     It is refused when the file was changed again since.

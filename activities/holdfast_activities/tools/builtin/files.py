@@ -68,7 +68,7 @@ def search_files(
     text: Annotated[str, Field(min_length=1, max_length=500, description='Plain text, e.g. "TODO"; no pattern.')],
     path: Directory = ".",
     glob: Glob = "*",
-    ignore_case: bool = False,
+    ignore_case: Annotated[bool, Field(description="Also match other upper and lower case.")] = False,
     limit: Annotated[int, Field(ge=1, le=500, description="Most matches to give.")] = 100,
 ) -> list[str]:
     """Find lines that contain a text in the workspace's files, as `path:line: content`.

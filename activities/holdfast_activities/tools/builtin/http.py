@@ -89,7 +89,8 @@ async def _request(
     return ctx.http.build_request(
         method,
         target.copy_with(host=address),
-        headers={**own, "Host": target.netloc.decode("ascii")},
+        # Connections are shared by address; another host there must not get one that was opened for this name.
+        headers={**own, "Host": target.netloc.decode("ascii"), "Connection": "close"},
         content=body,
         extensions={"sni_hostname": target.host},
         timeout=settings.timeout.total_seconds(),

@@ -1,0 +1,97 @@
+"""What becomes of whatever a tool returns: always a result, marked where it is odd, never an exception."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from holdfast.states import CallStatus
+from holdfast_activities.calls import rendering
+from holdfast_activities.resources import RESOURCES, Resources
+from holdfast_activities.tools.builtin.results import read_result
+from tests.activities.tools.conftest import Bench
+
+
+async def _shown(bench: Bench, tool: str, path: str) -> tuple[str, bytes, int]:
+    call = await bench.plan(tool, path=path)
+    outcome = await bench.run(call)
+    row = await bench.effect(call)
+    assert (outcome.status, row["state"]) == (CallStatus.OK, "DONE")
+    return (row["shown"] or row["result"]).decode(), row["result"], outcome.size
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("nothing", "(no result)"),
+        ("text", "größer"),
+        ("nan", '"rate":"nan"'),
+        ("nan", "numbers that JSON has no form for"),
+        ("bytes", "2 bytes of binary data"),
+        ("object", "`object`, which has no JSON form"),
+        ("surrogate", "?"),
+        ("set", "[1]"),
+        ("cycle", "no JSON form"),
+    ],
+)
+async def test_an_odd_result_is_done_and_marked(bench: Bench, path: str, says: str) -> None:
+    shown, _, _ = await _shown(bench, "returns", path)
+
+    assert says in shown
+
+
+async def test_a_result_of_the_wrong_type_is_kept_and_marked(bench: Bench) -> None:
+    shown, whole, _ = await _shown(bench, "typed", "many")
+
+    assert "not its declared result type" in shown
+    assert json.loads(whole) == "many"
+
+
+async def test_a_long_result_keeps_head_and_tail_and_can_be_read_on(bench: Bench) -> None:
+    shown, whole, size = await _shown(bench, "returns", "long")
+
+    assert len(shown) < 600
+    assert shown.endswith("THE END")
+    assert "read_result" in shown
+    assert '"1.1"' in shown
+    assert (len(json.loads(whole)), size) == (1007, 1009)
+
+
+async def test_a_result_of_50_mb_is_done_with_head_and_tail_kept(bench: Bench) -> None:
+    shown, whole, _ = await _shown(bench, "returns", "huge")
+
+    assert len(whole) < rendering.MAX_RESULT_BYTES
+    assert "the result has 50000002 bytes; only its head and tail are kept" in shown
+
+
+@pytest.mark.parametrize(
+    ("offset", "limit", "text"),
+    [(0, 5, "[characters 0 to 5 of 1007]\nxxxxx"), (1000, 100, "[characters 1000 to 1007 of 1007]\nTHE END")],
+)
+async def test_read_result_gives_the_part_that_was_asked_for(
+    bench: Bench, offset: int, limit: int, text: str
+) -> None:
+    await _shown(bench, "returns", "long")
+
+    assert await read_result(_context(bench), "1.1", offset, limit) == text
+
+
+@pytest.mark.parametrize(("call", "offset", "why"), [("9.9", 0, "no kept result"), ("1.1", 5000, "beyond its end")])
+async def test_read_result_refuses_what_is_not_there(bench: Bench, call: str, offset: int, why: str) -> None:
+    await _shown(bench, "returns", "long")
+
+    with pytest.raises(Exception, match=why):
+        await read_result(_context(bench), call, offset)
+
+
+class _Context:
+    """The two fields of a ToolContext that `read_result` uses."""
+
+    def __init__(self, session_id: str, lent: Resources) -> None:
+        self.session_id = session_id
+        self.resources = {RESOURCES: lent}
+
+
+def _context(bench: Bench) -> _Context:
+    return _Context(bench.conversation.session_id, bench.executions._around.resources)
