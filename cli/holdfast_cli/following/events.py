@@ -9,7 +9,7 @@ from typing import Any
 EVENTS: Mapping[str, Mapping[str, str]] = {
     "session": {"agent": "its agent", "model": "the model asked for", "status": "as it is found"},
     "status": {"status": "the session's status from now on", "reason": "why, in words"},
-    "message": {"id": "the message's id", "by": "its sender", "text": "what the user said"},
+    "message": {"by": "its sender", "text": "what the user said"},
     "text": {"turn": "the streaming turn", "text": "the next piece of it"},
     "restart": {"turn": "an attempt was lost: its text begins anew"},
     "turn": {
@@ -45,6 +45,7 @@ EVENTS: Mapping[str, Mapping[str, str]] = {
         "by": "who decided",
         "reason": "why",
     },
+    "note": {"text": "something else a person should know, such as a limit reached or a command given"},
     "end": {
         "status": "how it stands as the follower leaves",
         "reason": "why, in words",

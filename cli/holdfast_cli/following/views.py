@@ -92,23 +92,32 @@ class Terminal:
         self._spinning = False
         self._running: dict[str, str] = {}
         self._inside_line = False
-        self._streamed: set[int] = set()
+        self._streamed: dict[int, str] = {}
 
     def show(self, event: Event) -> None:
         if event.name == "text":
-            self._write(event.fields["text"])
-            self._streamed.add(event.fields["turn"])
+            turn, text = event.fields["turn"], event.fields["text"]
+            self._streamed[turn] = self._streamed.get(turn, "") + text
+            self._write(text)
         elif event.name == "restart":
-            self._streamed.discard(event.fields["turn"])
+            self._streamed.pop(event.fields["turn"], None)
             self._line(click.style("the turn was lost with its worker, and begins anew", dim=True))
-        elif event.name == "turn" and event.fields["turn"] not in self._streamed:
-            self._write(event.fields["text"])
-            self._end_line()
+        elif event.name == "turn":
+            self._finish(event.fields["turn"], event.fields["text"])
         else:
             self._other(event)
 
     def close(self) -> None:
         self._spin(False)
+        self._end_line()
+
+    def _finish(self, turn: int, text: str) -> None:
+        """Show what of a recorded turn was not seen streaming: its chunks are gone as soon as it is recorded."""
+        seen = self._streamed.pop(turn, "")
+        if seen and not text.startswith(seen):
+            self._end_line()
+            seen = ""
+        self._write(text[len(seen) :])
         self._end_line()
 
     def _other(self, event: Event) -> None:
@@ -171,6 +180,8 @@ def told(event: Event, commands: Callable[[str, str], list[str]]) -> list[str]:
             return [call_line(fields)]
         case "approval":
             return approval_lines(event, commands)
+        case "note":
+            return [click.style(shortened(fields["text"]), fg="yellow")]
         case "question":
             question = click.style(f"asks: {shortened(fields['preview'])}", fg="yellow")
             return [question, f'  holdfast send {event.session_id} "..."']

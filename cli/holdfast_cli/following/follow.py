@@ -1,0 +1,160 @@
+"""Following a session until it ends, or is where the follower waits for it to be."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Literal, cast
+
+from holdfast.states import SessionStatus
+from holdfast_cli.app import App
+from holdfast_cli.deciding import decide_lines
+from holdfast_cli.exits import Exit
+from holdfast_cli.finding import reader_of
+from holdfast_cli.following.events import Event
+from holdfast_cli.following.translate import Translator
+from holdfast_cli.following.views import View, view_of
+
+if TYPE_CHECKING:
+    from holdfast.messages import SessionResult
+    from holdfast_ledger.store import Ledger
+    from holdfast_ledger.watching import Told, WatchEvent
+
+Until = Literal["end", "idle", "waiting"]
+
+LEDGER_LAGS_S = 3.0
+"""How long the ledger may take to tell of an end that Temporal already knows."""
+MOVES = frozenset(
+    {
+        "model_turn",
+        "saga_closed",
+        "request_closed",
+        "session_status",
+        "session_closed",
+        "approval_asked",
+        "approval_decided",
+        "question_asked",
+        "command_received",
+    }
+)
+"""Entries after which the session's status may be another one."""
+EXITS = {
+    SessionStatus.COMPLETED: Exit.DONE,
+    SessionStatus.FAILED: Exit.FAILED,
+    SessionStatus.ABORTED: Exit.FAILED,
+    SessionStatus.WAITING: Exit.WAITING,
+    SessionStatus.HELD: Exit.HELD,
+}
+
+
+def follow(app: App, session_id: str, until: Until, *, after: int = 0, awaited: str | None = None) -> int:
+    """Show the session live; returns the exit code its status means.
+
+    Args:
+        until: `end`; `idle` also returns when it waits for its next message, `waiting` also for a person.
+        after: number of the last ledger entry not to be shown.
+        awaited: digest of a message that must have been taken before `idle` counts.
+    """
+    view = view_of(app.out, lambda session, call: decide_lines(app, session, call))
+    try:
+        return app.run(Follower(app, session_id, until, view, awaited).run(after))
+    except KeyboardInterrupt:
+        view.close()
+        again = app.again(f"attach {session_id}")
+        app.out.say(f"\nDetached; the session goes on. Follow it again with `{again}`.")
+        return Exit.INTERRUPTED
+    finally:
+        view.close()
+
+
+class Follower:
+    """One follower of one session."""
+
+    def __init__(self, app: App, session_id: str, until: Until, view: View, awaited: str | None) -> None:
+        self._app = app
+        self._session_id = session_id
+        self._view = view
+        self._awaited = awaited
+        self._stops = {status for status in SessionStatus if status.ended}
+        if until in ("idle", "waiting"):
+            self._stops.add(SessionStatus.IDLE)
+        if until == "waiting":
+            self._stops |= {SessionStatus.WAITING, SessionStatus.HELD}
+
+    async def run(self, after: int) -> int:
+        async with self._app.ledger() as ledger:
+            self._reader = reader_of(ledger)
+            self._translator = Translator(self._reader, self._session_id)
+            watching = asyncio.create_task(self._watch(ledger, after))
+            ending = asyncio.create_task(self._temporal_ends())
+            try:
+                await asyncio.wait({watching, ending}, return_when=asyncio.FIRST_COMPLETED)
+                if not watching.done():
+                    await asyncio.wait({watching}, timeout=LEDGER_LAGS_S)
+                # A session that was terminated, or refused at its opening, tells nothing to the ledger.
+                return watching.result() if watching.done() else await self._end(ending.result())
+            finally:
+                for task in (watching, ending):
+                    task.cancel()
+                await asyncio.wait({watching, ending})
+
+    async def _watch(self, ledger: Ledger, after: int) -> int:
+        from holdfast_ledger.watching import Told, watch
+
+        if (code := await self._stopped(after)) is not None:
+            return code
+        watched = cast("AsyncGenerator[WatchEvent]", watch(ledger.database, self._session_id, after=after))
+        async with aclosing(watched) as happenings:
+            async for happened in happenings:
+                for event in await self._translator.events(happened):
+                    self._view.show(event)
+                if not isinstance(happened, Told):
+                    continue
+                self._recognise(happened)
+                if happened.entry.kind not in MOVES:
+                    continue
+                if (code := await self._stopped(happened.entry.seq)) is not None:
+                    return code
+        raise AssertionError("watching has no end of its own")
+
+    def _recognise(self, told: Told) -> None:
+        entry = told.entry
+        if entry.kind == "message_received" and entry.body and entry.body.get("digest") == self._awaited:
+            self._awaited = None
+
+    async def _stopped(self, seen: int) -> int | None:
+        """The exit code if the session is where the follower leaves, and all of it up to there is shown."""
+        session = await self._reader.session(self._session_id)
+        if session.status not in self._stops or (self._awaited and not session.status.ended):
+            return None
+        if await self._reader.timeline(self._session_id, after=seen, limit=1):
+            return None
+        return await self._end(None)
+
+    async def _temporal_ends(self) -> SessionResult:
+        """Wait for the workflow's end; for ever where Temporal cannot be asked."""
+        from holdfast.errors import HoldfastError
+
+        try:
+            async with self._app.client() as client:
+                return await client.result(self._session_id)
+        except HoldfastError:
+            await asyncio.Event().wait()
+            raise
+
+    async def _end(self, result: SessionResult | None) -> int:
+        """Show how it stands, and say with which code to leave."""
+        session = await self._reader.session(self._session_id)
+        status = SessionStatus(result.status) if result else session.status
+        reason = result.reason if result else session.status_reason
+        fields = {
+            "status": status,
+            "reason": reason or "",
+            "answer": self._translator.answer,
+            "turns": session.turns,
+            "calls": session.calls,
+            "usd": session.usd,
+        }
+        self._view.show(Event("end", self._session_id, fields))
+        return EXITS.get(status, Exit.DONE)
