@@ -53,7 +53,10 @@ def test_what_needs_no_server_imports_nothing_heavy(arguments):
 
 
 @pytest.mark.parametrize("path", COMMANDS_BY_PATH)
-def test_every_command_has_help_and_an_example_that_parses(path):
+def test_every_command_has_help_and_an_example_that_parses(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scenarios").mkdir()  # what the examples name
+    (tmp_path / "session.jsonl").touch()
     command = COMMANDS_BY_PATH[path]
     assert isinstance(command, Command)
     assert command.help
