@@ -35,7 +35,7 @@ DEADLINE = 10.0
 ATTEMPTS = 3
 TOOLS = (
     *("look", "pay_blindly", "pay", "pay_and_ask", "note", "hold", "slow_thread", "endless_read"),
-    *("wait_for_ever", "returns", "typed", "secret_reader"),
+    *("wait_for_ever", "returns", "typed", "secret_reader", "pay_through_a_cancel"),
 )
 
 

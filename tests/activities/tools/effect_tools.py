@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 import httpx2
+from temporalio import activity
 
 from holdfast import (
     DidNotHappen,
@@ -116,6 +117,15 @@ def slow_thread(ctx: ToolContext, path: str) -> str:
     """Write from a thread: tell the service, then wait until it says go."""
     httpx2.post(f"{ctx.labels['service']}/{path}")
     return "written"
+
+
+@tool(tier="irreversible", recovery=Operator(), undo=FINAL, timeout="20s")
+async def pay_through_a_cancel(ctx: ToolContext, path: str) -> bool:
+    """Do something at `path`, and end only after Temporal has cancelled the activity."""
+    await _send(ctx, "POST", path)
+    while (details := activity.cancellation_details()) is None:  # noqa: ASYNC110  # Temporal offers no event for it
+        await asyncio.sleep(0.01)
+    return details.worker_shutdown
 
 
 @tool(timeout="200ms", attempts=1)
