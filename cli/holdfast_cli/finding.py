@@ -29,6 +29,17 @@ async def find_session(ledger: Ledger, prefix: str) -> str:
     return await reader_of(ledger).session_id(prefix)
 
 
+async def last_entry(reader: Reader, session_id: str) -> int:
+    """Number of the session's newest entry, 0 where there is none."""
+    return max((entry.seq for entry in await reader.timeline(session_id)), default=0)
+
+
+async def before_last_request(reader: Reader, session_id: str) -> int:
+    """Number of the entry before the newest message: what a follower that comes late need not be shown."""
+    messages = [entry.seq for entry in await reader.timeline(session_id) if entry.kind == "message_received"]
+    return max(messages, default=1) - 1
+
+
 async def find_approval(ledger: Ledger, session_id: str, call: str | None) -> Approval:
     """The pending approval of a call; without a call the only one there is."""
     pending = await reader_of(ledger).approvals(session_id=session_id)

@@ -119,6 +119,11 @@ def money(usd: Decimal | None) -> str:
     return "cost unknown" if usd is None else f"${usd.normalize():f}" if usd else "$0"
 
 
+def spent(turns: int, calls: int) -> str:
+    """`2 turns, 1 call`."""
+    return f"{turns} turn{'s' * (turns != 1)}, {calls} call{'s' * (calls != 1)}"
+
+
 def span(duration: timedelta) -> str:
     """A duration in its two largest units: `2d 3h`, `4m 10s`, `1.2s`."""
     seconds = max(duration.total_seconds(), 0.0)

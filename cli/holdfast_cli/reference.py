@@ -74,11 +74,11 @@ def page(path: str, command: Command) -> str:
     context = click.Context(command, info_name=path)
     usage = " ".join([path, *command.collect_usage_pieces(context)])
     parts = [f"### {path}\n", f"`{usage}`\n", paragraphs(command), ""]
-    shared = {"output", "output_json", "quiet", "help"}
+    shared = {"output", "output_json", "quiet"}
     options = [
         found
         for param in command.get_params(context)
-        if isinstance(param, click.Option) and param.name not in shared
+        if isinstance(param, click.Option) and param.name not in shared and "--help" not in param.opts
         if (found := param.get_help_record(context))
     ]
     if options:

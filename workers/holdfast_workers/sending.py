@@ -94,3 +94,8 @@ def message_body(content: Content) -> bytes:
             "Put the material into a file in the agent's workspace and name the file in the message."
         )
     return body
+
+
+def message_digest(content: Content) -> str:
+    """The name under which a message is stored and sent."""
+    return ids.digest(message_body(content))

@@ -10,7 +10,7 @@ from holdfast_cli.app import App
 from holdfast_cli.commanding import Group, command, pass_app
 from holdfast_cli.exits import Exit
 from holdfast_cli.finding import find_session, parse_since, reader_of
-from holdfast_cli.output import cell, money
+from holdfast_cli.output import cell, money, spent
 
 if TYPE_CHECKING:
     from holdfast_ledger.views import Session
@@ -155,7 +155,7 @@ def text_of(app: App, found: Session) -> str:
         "labels": cell(found.labels) if found.labels else None,
         "started": cell(found.registered_at),
         "ended": cell(found.ended_at) if found.ended_at else None,
-        "spent": f"{found.turns} turns, {found.calls} calls, tokens {tokens}, {money(found.usd)}",
+        "spent": f"{spent(found.turns, found.calls)}, tokens {tokens}, {money(found.usd)}",
         "ui": app.ui_of(found.id),
     }
     return "\n".join([found.id, *(f"  {name:<8}  {cell(value)}" for name, value in facts.items() if value)])

@@ -11,7 +11,7 @@ from holdfast_cli.asking import as_option, limits_of, principal_of, read_message
 from holdfast_cli.commanding import command, pass_app
 from holdfast_cli.delivery import DELIVERED_FIELDS, tell
 from holdfast_cli.exits import Exit
-from holdfast_cli.finding import find_session
+from holdfast_cli.finding import before_last_request, find_session, last_entry, reader_of
 from holdfast_cli.following.events import EVENTS
 
 if TYPE_CHECKING:
@@ -137,20 +137,22 @@ def send(
     """
     text = read_message(message)
 
-    async def deliver() -> str:
+    async def deliver() -> tuple[str, int]:
         async with app.client() as client:
             found = await find_session(client.ledger, session)
+            seen = await last_entry(reader_of(client.ledger), found) if follow else 0
             delivered = await client.send(found, text, by=as_user or user(), message_id=message_id, steer=steer)
         if not follow:
             tell(app, found, delivered, "Sent")
-        return found
+        return found, seen
 
-    session_id = app.run(deliver())
+    session_id, seen = app.run(deliver())
     if not follow:
         return Exit.DONE
     from holdfast_cli.following.follow import follow as follow_session
+    from holdfast_workers.sending import message_digest
 
-    return follow_session(app, session_id, "idle")
+    return follow_session(app, session_id, "idle", after=seen, awaited=message_digest(text))
 
 
 @command(
@@ -158,7 +160,7 @@ def send(
     examples=(
         "holdfast attach 0198a7c2",
         "holdfast attach 0198a7c2 --until waiting",
-        "holdfast attach 0198a7c2 -o jsonl",
+        "holdfast attach 0198a7c2 --all -o jsonl",
     ),
     fields=END_FIELDS,
 )
@@ -170,8 +172,9 @@ def send(
     show_default=True,
     help="idle: return when it waits for the next message; waiting: also when a person is needed.",
 )
+@click.option("--all", "everything", is_flag=True, help="From the session's beginning, not from its last message.")
 @pass_app
-def attach(app: App, session: str, until: Until) -> int:
+def attach(app: App, session: str, until: Until, everything: bool) -> int:
     """Follow a session live. Ctrl-C detaches and never stops it; any number may watch, at no cost to the session.
 
     With -o jsonl each event is one object a line, `event` names its kind: session, status, message, text, restart,
@@ -179,8 +182,10 @@ def attach(app: App, session: str, until: Until) -> int:
     """
     from holdfast_cli.following.follow import follow
 
-    async def named() -> str:
+    async def named() -> tuple[str, int]:
         async with app.ledger() as ledger:
-            return await find_session(ledger, session)
+            found = await find_session(ledger, session)
+            return found, 0 if everything else await before_last_request(reader_of(ledger), found)
 
-    return follow(app, app.run(named()), until)
+    session_id, after = app.run(named())
+    return follow(app, session_id, until, after=after)

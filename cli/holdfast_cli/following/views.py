@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import click
 
 from holdfast_cli.following.events import Event
-from holdfast_cli.output import Output, cell, clean, shortened
+from holdfast_cli.output import Output, cell, clean, money, shortened, spent
 
 MARKS = {"done": ("✓", "green"), "running": ("…", "cyan"), "unknown": ("?", "magenta")}
 BAD = ("✗", "red")
@@ -57,8 +57,7 @@ class Answer:
     """Only the answer."""
 
     def show(self, event: Event) -> None:
-        if event.name == "end" and event.fields["answer"]:
-            click.echo(clean(event.fields["answer"]))
+        print_answer(event)
 
     def close(self) -> None:
         pass
@@ -73,8 +72,7 @@ class Log:
     def show(self, event: Event) -> None:
         for line in told(event, self._commands):
             click.echo(line, err=True)
-        if event.name == "end" and event.fields["answer"]:
-            click.echo(clean(event.fields["answer"]))
+        print_answer(event)
 
     def close(self) -> None:
         pass
@@ -166,6 +164,13 @@ class Terminal:
         self._inside_line = False
 
 
+def print_answer(event: Event) -> None:
+    """The answer to stdout, once there is one: what a session says before it waits for a person is none yet."""
+    fields = event.fields
+    if event.name == "end" and fields["answer"] and fields["status"] not in ("waiting", "held"):
+        click.echo(clean(fields["answer"]))
+
+
 def told(event: Event, commands: Callable[[str, str], list[str]]) -> list[str]:
     """An event in words, as lines; none for what is shown otherwise."""
     fields = event.fields
@@ -216,9 +221,9 @@ def approval_lines(event: Event, commands: Callable[[str, str], list[str]]) -> l
 
 
 def end_line(fields: Mapping[str, Any]) -> str:
-    cost = "cost unknown" if fields["usd"] is None else f"${fields['usd']}"
+    cost = money(fields["usd"])
     reason = f" ({shortened(fields['reason'])})" if fields["reason"] else ""
-    return f"{fields['status']}{reason}: {fields['turns']} turns, {fields['calls']} calls, {cost}"
+    return f"{fields['status']}{reason}: {spent(fields['turns'], fields['calls'])}, {cost}"
 
 
 def dim(text: str) -> str:
