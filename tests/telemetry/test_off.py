@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 from holdfast_activities.calls.report import log_call
 from holdfast_activities.model_turn import log_attempt
@@ -92,3 +95,19 @@ from holdfast_cli.main import run
 print(run(['completion', 'bash']))
 """
     assert run(code, OTEL_TRACES_EXPORTER="zipkin").splitlines()[-1] == "2"
+
+
+def test_a_collector_that_hangs_costs_a_command_two_seconds_and_one_sentence():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        environ = os.environ | {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        started = time.monotonic()
+        done = subprocess.run(
+            [Path(sys.executable).with_name("holdfast"), "completion", "bash"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            env=environ,
+        )
+    assert done.returncode == 0
+    assert 2 <= time.monotonic() - started < 8
+    assert done.stderr == "Telemetry was not exported: the collector did not take it within 2.0 s.\n"

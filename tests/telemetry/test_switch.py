@@ -71,6 +71,9 @@ def test_the_core_exports_to_the_same_collector():
 
 def test_a_trace_is_taken_from_the_environment_and_a_malformed_one_is_not():
     assert trace_from_env({"TRACEPARENT": PARENT}) == {"traceparent": PARENT}
-    assert trace_from_env({"TRACEPARENT": PARENT, "TRACESTATE": "a=1"}) == {"traceparent": PARENT, "tracestate": "a=1"}
+    assert trace_from_env({"TRACEPARENT": PARENT, "TRACESTATE": "a=1"}) == {
+        "traceparent": PARENT,
+        "tracestate": "a=1",
+    }
     assert trace_from_env({"TRACEPARENT": PARENT + "\r\nAuthorization: x"}) == {}
     assert trace_from_env({"TRACESTATE": "a=1"}) == {}

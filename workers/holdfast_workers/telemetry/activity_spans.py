@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
@@ -89,9 +90,9 @@ def call_attributes(request: ExecuteCall) -> Attributes:
 def mark_failed(span: Span, error: BaseException) -> None:
     """Name the error by its type alone. One that is ordinary business (busy, stopped) is no failed span."""
     kind = error.type if isinstance(error, ApplicationError) and error.type else type(error).__name__
-    span.set_attribute(names.ERROR_TYPE, kind)
     benign = isinstance(error, ApplicationError) and error.category is ApplicationErrorCategory.BENIGN
-    if not benign and not isinstance(error, asyncio.CancelledError):
+    attempted = not _name_error(span, kind)
+    if attempted or not (benign or isinstance(error, asyncio.CancelledError)):
         span.set_status(Status(StatusCode.ERROR))
 
 
@@ -100,8 +101,16 @@ def mark_result(span: Span, result: object) -> None:
         case CallOutcome():
             span.set_attribute(names.OUTCOME, result.status)
             if result.code is not None:
-                span.set_attribute(names.ERROR_TYPE, result.code)
+                _name_error(span, result.code)
             if result.status in ("error", "unknown"):
                 span.set_status(Status(StatusCode.ERROR))
         case TurnResult() if result.failed is not None or result.held is not None:
             span.set_status(Status(StatusCode.ERROR))
+
+
+def _name_error(span: Span, kind: str) -> bool:
+    """Set `error.type`, unless the attempt's own report named the error already, which is closer to it."""
+    if isinstance(span, ReadableSpan) and names.ERROR_TYPE in (span.attributes or {}):
+        return False
+    span.set_attribute(names.ERROR_TYPE, kind)
+    return True

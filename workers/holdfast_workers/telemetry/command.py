@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
@@ -12,6 +13,7 @@ from holdfast_workers.telemetry.switch import TelemetrySwitch
 
 SERVICE = "holdfast"
 CLOSE_WITHIN_S = 2.0
+_log = logging.getLogger(__name__)
 
 
 class Ending(Protocol):
@@ -34,6 +36,8 @@ def command_span(command: str, environ: Mapping[str, str]) -> Iterator[Ending]:
     if switch.traces is None:
         yield lambda exit_code: None
         return
+    # A collector that is away is told below in one sentence; the exporter would say it at every attempt.
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
     from opentelemetry import propagate
     from opentelemetry.trace import Status, StatusCode
 
@@ -55,4 +59,5 @@ def command_span(command: str, environ: Mapping[str, str]) -> Iterator[Ending]:
                 span.set_status(Status(StatusCode.ERROR))
                 raise
     finally:
-        providers.close(within=CLOSE_WITHIN_S)
+        if not providers.close(within=CLOSE_WITHIN_S):
+            _log.warning("Telemetry was not exported: the collector did not take it within %s s.", CLOSE_WITHIN_S)

@@ -49,6 +49,7 @@ class Gauges:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+            await self._count(count)  # what the last export will show
 
     async def _keep_counting(self, count: Callable[[], Awaitable[Standing]]) -> None:
         while True:

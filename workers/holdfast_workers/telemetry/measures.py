@@ -23,8 +23,8 @@ TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304,
 """Bucket boundaries as the GenAI conventions advise."""
 
 ANSWERED = frozenset({"done", "interrupted"})
-PROVIDERS = {"bedrock": "aws.bedrock", "vertex": "gcp.vertex_ai"}
-"""What the conventions call a provider, where it is not our own word."""
+PROVIDERS = {"bedrock": "aws.bedrock", "vertex": "gcp.vertex_ai", "gateway": "anthropic"}
+"""What the conventions call a provider. Behind a gateway may be anything that speaks the Messages API."""
 
 
 class Measures:
