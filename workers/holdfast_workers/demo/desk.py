@@ -49,10 +49,6 @@ class Desk:
         await self._ask("POST", "/_faults", json=[fault])
         return int((await self._ask("GET", "/_log"))["last"])
 
-    async def heal(self) -> None:
-        """Forget the fault, where nothing met it."""
-        await self._ask("DELETE", "/_faults")
-
     async def log(self, *, since: int) -> list[LogEntry]:
         """The entries after number `since`, oldest first."""
         answer = await self._ask("GET", "/_log", params={"since": since})

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from temporalio.api.enums.v1 import EventType
+from temporalio.client import WorkflowExecutionStatus
 
-from holdfast.messages import SessionResult
 from holdfast.states import EffectState, Tier
 from holdfast.wire import Wire
 from holdfast_ledger.verify import Verdict, verify_session
@@ -68,8 +68,8 @@ class Evidence:
         return tuple(check for check in self.checks if not check.holds)
 
 
-async def gather(job: Job, result: SessionResult, settings: Settings) -> Evidence:
-    """Ask everybody who knows. Raises what the ledger, Temporal or the services raise."""
+async def gather(job: Job, settings: Settings) -> Evidence:
+    """Ask everybody who knows, also of a session that did not end. Raises what they raise."""
     session = await job.reader.session(job.session_id)
     effects = await job.reader.effects(session_id=job.session_id)
     writes = [one for one in effects if one.kind == "call" and one.tier is not Tier.READ]
@@ -79,7 +79,7 @@ async def gather(job: Job, result: SessionResult, settings: Settings) -> Evidenc
     answered = {turn.model_answered for turn in await job.reader.turns(job.session_id) if turn.model_answered}
 
     handle = job.client.temporal.get_workflow_handle(job.session_id)
-    run_id = (await handle.describe()).run_id
+    described = await handle.describe()
     signals = [
         event.workflow_execution_signaled_event_attributes.signal_name
         async for event in handle.fetch_history_events()
@@ -101,15 +101,15 @@ async def gather(job: Job, result: SessionResult, settings: Settings) -> Evidenc
         ),
         ledger=LedgerFinding(entries=verdict.entries, verified=verdict.ok),
         cost_usd=None if session.usd is None else float(session.usd),
-        ui_url=ui_url(settings, session.id, run_id),
+        ui_url=ui_url(settings, session.id, described.run_id),
     )
-    return Evidence(report=report, checks=judge(report, session, result, writes, carried_out, verdict), log=log)
+    return Evidence(report=report, checks=judge(report, session, described.status, writes, carried_out, verdict), log=log)
 
 
 def judge(
     report: Report,
     session: Session,
-    result: SessionResult,
+    status: WorkflowExecutionStatus | None,
     writes: list[Effect],
     carried_out: Counter[str | None],
     verdict: Verdict,
@@ -120,8 +120,8 @@ def judge(
     return (
         Check(
             claim="the session completed",
-            holds=report.status == result.status == "completed",
-            found=f"{session.status}: {session.status_reason or result.reason or 'no reason given'}",
+            holds=session.status == "completed" and status is WorkflowExecutionStatus.COMPLETED,
+            found=f"{session.status} ({session.status_reason or 'no reason given'}), {status.name if status else None}",
         ),
         Check(
             claim="a worker was killed while a tool ran, and its attempt was lost",
