@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test lint types check lock bench clean
+.PHONY: help setup demo up down test record lint types check lock bench clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ down: setup ## stop the stack
 
 test: setup ## run all tests
 	$(BIN)/python -m pytest
+
+record: setup ## record golden histories of the workflow's shapes
+	$(BIN)/python -m pytest tests/workflows -m golden --record
 
 lint: setup ## ruff and the import arrows
 	$(BIN)/ruff check .

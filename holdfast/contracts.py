@@ -67,6 +67,8 @@ class SessionPlan(Wire):
     tools: tuple[ToolPlan, ...] = ()
     on_max_tokens: Literal["continue", "stop"] = "continue"
     on_refusal: Literal["stop", "fail"] = "stop"
+    search_attributes: bool = False
+    """Whether this Temporal knows Holdfast's search attributes; without them a session shows itself in details."""
     refused: str | None = None
 
     def tool(self, name: str) -> ToolPlan | None:

@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
-from temporalio.client import Client
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.client import Client, WorkflowHandle
 
+from holdfast.messages import Principal
 from holdfast_ledger.migrate import migrate
+from holdfast_workers.client import Holdfast
 from holdfast_workers.converter import data_converter
+from holdfast_workers.plugin import HoldfastPlugin
+from holdfast_workers.scripted_model import ScriptedModel, running
+from holdfast_workers.settings import ModelSettings, Settings, TemporalSettings
 from holdfast_workers.stack.servers import ServerAddresses, embedded_servers
+from holdfast_workers.temporal import connect_temporal
+from holdfast_workers.work import open_work
+from holdfast_workers.worker import WorkerSettings, build_worker
 
 TEMPLATE = "holdfast_template"
 APP_LOGIN = "holdfast_test_app"
 APP_PASSWORD = secrets.token_hex(8)
+
+
+SETTLE_WITHIN_S = 20.0
+HISTORIES = Path(__file__).parent / "workflows" / "histories"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record", action="store_true", help="record the histories of tests marked golden")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,3 +98,127 @@ def with_database(dsn: str, name: str) -> str:
 def with_login(dsn: str, user: str, password: str) -> str:
     parts = urlsplit(dsn)
     return urlunsplit(parts._replace(netloc=f"{user}:{password}@{parts.hostname}:{parts.port}"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class House:
+    """A worker as production builds it, on a task queue, a database and a scripted model of its own."""
+
+    holdfast: Holdfast
+    temporal: Client
+    model: ScriptedModel
+    database: Database
+    settings: Settings
+    started: list[str] = field(default_factory=list)
+
+    async def start(self, message: str, **options: Any) -> str:
+        """Start a session for ann and return its id."""
+        principal = Principal(requested_by="ann")
+        session_id = (await self.holdfast.start(message, principal=principal, **options)).session_id
+        self.started.append(session_id)
+        return session_id
+
+    async def record(self, name: str) -> None:
+        """Keep the history of the session for `make test` to replay for ever."""
+        HISTORIES.mkdir(exist_ok=True)
+        (session_id,) = self.started
+        history = await self.handle(session_id).fetch_history()
+        text = json.dumps(history.to_json_dict(), indent=1).replace(socket.gethostname(), "host")
+        (HISTORIES / f"{name}.json").write_text(text + "\n")
+
+    def handle(self, session_id: str) -> WorkflowHandle[Any, Any]:
+        return self.temporal.get_workflow_handle(session_id)
+
+    async def until(self, session_id: str, status: str) -> None:
+        """Wait for the session's status in the ledger."""
+        await self._until_row("SELECT 1 FROM holdfast.session WHERE id = $1 AND status = $2", session_id, status)
+
+    async def until_asked(self, session_id: str) -> asyncpg.Record:
+        """Wait for a pending approval and return its row."""
+        return await self._until_row(
+            """SELECT a.* FROM holdfast.approval a JOIN holdfast.session s USING (session_key)
+            WHERE s.id = $1 AND a.state = 'pending'""",
+            session_id,
+        )
+
+    async def until_claimed(self, tool: str) -> asyncpg.Record:
+        """Wait until an attempt at the tool runs."""
+        return await self._until_row("SELECT * FROM holdfast.effect WHERE tool = $1 AND state = 'CLAIMED'", tool)
+
+    async def rows(self, query: str, *args: Any) -> list[asyncpg.Record]:
+        connection = await asyncpg.connect(self.database.owner_dsn)
+        try:
+            return await connection.fetch(query, *args)
+        finally:
+            await connection.close()
+
+    async def entries(self, session_id: str) -> list[asyncpg.Record]:
+        return await self.rows(
+            """SELECT e.* FROM holdfast.entry e JOIN holdfast.session s USING (session_key)
+            WHERE s.id = $1 ORDER BY seq""",
+            session_id,
+        )
+
+    async def history(self, session_id: str) -> list[HistoryEvent]:
+        return [event async for event in self.handle(session_id).fetch_history_events()]
+
+    async def _until_row(self, query: str, *args: str) -> asyncpg.Record:
+        connection = await asyncpg.connect(self.database.owner_dsn)
+        try:
+            async with asyncio.timeout(SETTLE_WITHIN_S):
+                while not (row := await connection.fetchrow(query, *args)):
+                    await asyncio.sleep(0.02)
+            return row
+        finally:
+            await connection.close()
+
+
+OpenHouse = Callable[..., AbstractAsyncContextManager[House]]
+
+
+@pytest.fixture
+def open_house(
+    servers: ServerAddresses, database: Database, tmp_path: Path, request: pytest.FixtureRequest
+) -> OpenHouse:
+    """`async with open_house(SCENARIOS, config=TOML) as house`: everything a session needs, for one block."""
+
+    @asynccontextmanager
+    async def opened(
+        *scenarios: str,
+        config: str | None = None,
+        worker: WorkerSettings | None = None,
+        work: bool = True,
+        temporal_address: str | None = None,
+    ) -> AsyncIterator[House]:
+        path = tmp_path / "holdfast.toml"
+        if config is not None:
+            path.write_text(config)
+        async with running(*scenarios) as model:
+            settings = Settings(
+                home=tmp_path,
+                config=path if config is not None else None,
+                dsn=database.dsn,
+                task_queue=f"queue-{secrets.token_hex(4)}",
+                temporal=TemporalSettings(
+                    address=temporal_address or servers.temporal_address, namespace=servers.namespace, embedded=True
+                ),
+                model=ModelSettings(provider="gateway", base_url=model.url, scripted=True),
+            )
+            plugin = HoldfastPlugin(partial(open_work, settings))
+            temporal = await connect_temporal(settings.temporal, plugins=[plugin])
+            async with await Holdfast.connect(settings) as holdfast:
+                house = House(
+                    holdfast=holdfast, temporal=temporal, model=model, database=database, settings=settings
+                )
+                if not work:
+                    yield house
+                    return
+                async with build_worker(temporal, task_queue=settings.task_queue, settings=worker or QUICK):
+                    yield house
+                    if request.config.getoption("--record") and request.node.get_closest_marker("golden"):
+                        await house.record(request.node.name)
+
+    return opened
+
+
+QUICK = WorkerSettings(grace=timedelta(seconds=2))

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.workflowservice.v1 import GetClusterInfoRequest
 from temporalio.client import Client
+from temporalio.service import RPCError
 
 from holdfast.config import Config
 from holdfast_activities.execute_call import CallExecutions
@@ -24,6 +26,7 @@ from holdfast_ledger.standing import read_standing
 from holdfast_ledger.stream import Flusher
 from holdfast_workers.config_file import load_config
 from holdfast_workers.settings import Settings, SettingsError
+from holdfast_workflows import attributes
 from holdfast_workers.telemetry.worker import OFF, WorkerTelemetry
 
 if TYPE_CHECKING:
@@ -80,7 +83,7 @@ async def open_work(
         await opened.enter_async_context(telemetry.watching(lambda: read_standing(ledger.database)))
         yield Work(
             ledger=ledger,
-            sessions=Openings(ledger=ledger, book=book),
+            sessions=Openings(ledger=ledger, book=book, search_attributes=await has_search_attributes(client)),
             turns=ModelTurns(
                 ledger=ledger,
                 client=model,
@@ -97,6 +100,16 @@ async def open_work(
 async def cluster_id(client: Client) -> str:
     """Which Temporal this is: a worker refuses a Postgres that belongs to another one."""
     return (await client.workflow_service.get_cluster_info(GetClusterInfoRequest())).cluster_id
+
+
+async def has_search_attributes(client: Client) -> bool:
+    """Whether this namespace has all of Holdfast's search attributes; without them only search is lost."""
+    request = ListSearchAttributesRequest(namespace=client.namespace)
+    try:
+        known = await client.operator_service.list_search_attributes(request)
+    except RPCError:
+        return False  # some clusters keep the operator API to themselves
+    return {attribute.name for attribute in attributes.ALL} <= set(known.custom_attributes)
 
 
 def _resources(config: Config, directory: Path, ledger: Ledger, environ: Mapping[str, str]) -> Resources:

@@ -1,6 +1,7 @@
 """What a session shows of itself: status in search attributes, ledger and markdown details.
 
-Search attributes change only when a request starts, waits or ends, in one upsert.
+Search attributes change only when a request starts, waits or ends, in one upsert, and only on a server that has
+them: there an unknown one would fail every workflow task.
 """
 
 from __future__ import annotations
@@ -26,39 +27,43 @@ class Display:
 
     def show(self, status: SessionStatus, reason: str = "") -> None:
         state = self._state
-        before, changed = state.status, status is not state.status or reason != state.reason
+        before = (state.status, state.reason)
         state.status, state.reason = status, reason
         self.refresh()
-        pending = sum(1 for call in state.asks if call.ask and not call.ask.question)
-        if (status, pending) == self._shown:
-            return
-        first = self._shown is None
-        self._shown = (status, pending)
-        updates: list[SearchAttributeUpdate[Any]] = [
-            attributes.STATUS.value_set(status),
-            attributes.PENDING_APPROVALS.value_set(pending),
-        ]
-        if first:
-            updates.append(attributes.AGENT.value_set(state.agent))
-            if state.principal.tenant:
-                updates.append(attributes.TENANT.value_set(state.principal.tenant))
-        workflow.upsert_search_attributes(updates)
+        self._upsert()
         # a turn's claim says `running` and its commit `idle`, so only the other changes cost a fact
-        if changed and (status in _PAUSED or before in _PAUSED):
-            self._tell_ledger(status, reason)
+        if before != (status, reason) and _PAUSED & {before[0], status}:
+            self._tell_ledger()
 
     def refresh(self) -> None:
         workflow.set_current_details(details(self._state, workflow.info().workflow_id))
 
-    def _tell_ledger(self, status: SessionStatus, reason: str) -> None:
-        self._state.changes += 1
-        self._state.outbox.append(
+    def _upsert(self) -> None:
+        state = self._state
+        shown = (state.status, sum(1 for call in state.asks if call.ask and not call.ask.question))
+        if state.plan is None or not state.plan.search_attributes or shown == self._shown:
+            return
+        updates: list[SearchAttributeUpdate[Any]] = [
+            attributes.STATUS.value_set(state.status),
+            attributes.PENDING_APPROVALS.value_set(shown[1]),
+        ]
+        if self._shown is None:
+            updates.append(attributes.AGENT.value_set(state.agent))
+            if state.principal.tenant:
+                updates.append(attributes.TENANT.value_set(state.principal.tenant))
+        self._shown = shown
+        workflow.upsert_search_attributes(updates)
+
+    def _tell_ledger(self) -> None:
+        state = self._state
+        state.changes += 1
+        state.outbox.append(
             Fact(
-                key=f"status:{self._state.head[:12]}:{self._state.changes}",
+                key=f"status:{state.head[:12]}:{state.changes}",
                 kind=Kind.SESSION_STATUS,
                 at=workflow.now(),
-                turn=self._state.turn,
-                outcome=status,
-                body={"reason": reason},
+                turn=state.turn,
+                outcome=state.status,
+                body={"reason": state.reason},
             )
         )

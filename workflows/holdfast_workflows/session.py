@@ -104,6 +104,7 @@ class AgentSession(Handlers):
         if plan.refused:
             raise ApplicationError(plan.refused, type="session_refused", non_retryable=True)
         state.plan = plan
+        self.display.show(SessionStatus.RUNNING)
 
     async def _next_request(self) -> None:
         state = self.state

@@ -1,0 +1,89 @@
+"""An agent with one tool of each tier, whose every run is noted where the tests can see it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+CONFIG = """
+[agents.default]
+tools = ["bench:look", "bench:reserve", "bench:pay", "bench:lost", "bench:grant", "ask_human", "wait_until"]
+
+[agents.default.limits]
+parallel_calls = 4
+"""
+
+TOOLS = '''
+import asyncio
+import os
+from pathlib import Path
+
+from holdfast import Idempotent, Operator, ToolContext, tool
+
+
+
+def note(line):
+    with Path(os.environ["BENCH_LOG"]).open("a") as log:
+        log.write(line + "\\n")
+
+
+@tool
+async def look(what: str, seconds: float = 0) -> str:
+    """Look at something."""
+    note(f"look {what}")
+    await asyncio.sleep(seconds)
+    return f"{what} is fine"
+
+
+@tool(tier="irreversible", recovery=Idempotent("24h"))
+async def release(ctx: ToolContext, what: str) -> str:
+    """Give a reservation back."""
+    return f"{what} is free"
+
+
+@tool(tier="reversible", recovery=Idempotent("24h"), undo=release, undo_args=lambda args, result: args)
+async def reserve(ctx: ToolContext, what: str) -> str:
+    """Reserve something."""
+    note(f"reserve {what}")
+    return f"{what} is reserved"
+
+
+@tool(tier="irreversible", recovery=Idempotent("24h"))
+async def pay(ctx: ToolContext, cents: int) -> str:
+    """Pay."""
+    note(f"pay {cents}")
+    return f"paid {cents}"
+
+
+@tool(tier="reversible", recovery=Operator(), undo=release, undo_args=lambda args, result: args)
+async def lost(what: str) -> str:
+    """Do something and lose the connection."""
+    note(f"lost {what}")
+    raise RuntimeError("the connection was lost")
+
+
+@tool(tier="privileged", recovery=Operator())
+async def grant(role: str) -> str:
+    """Grant a role."""
+    note(f"grant {role}")
+    return role
+'''
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("BENCH_LOG", str(tmp_path / "runs.log"))  # the module is imported once for all tests
+    (tmp_path / "bench.py").write_text(TOOLS)
+    return CONFIG
+
+
+@pytest.fixture
+def runs(tmp_path: Path):
+    """What the tools did, in order."""
+
+    def read() -> list[str]:
+        log = tmp_path / "runs.log"
+        return log.read_text().splitlines() if log.exists() else []
+
+    return read

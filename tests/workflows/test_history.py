@@ -1,0 +1,150 @@
+"""What a session costs in Temporal's history, and that its histories replay."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from temporalio.client import WorkflowHistory
+from temporalio.worker import Replayer
+
+from holdfast_workers.plugin import HoldfastPlugin
+from holdfast_workers.stack.servers import embedded_servers
+from holdfast_workers.worker import WorkerSettings
+
+HISTORIES = Path(__file__).with_name("histories")
+
+READS = """
+name: reads
+description: One read a turn.
+example: reads
+match: reads
+turns:
+  - calls: [{tool: look, input: {what: roof}}]
+    repeat: 10
+  - text: done
+"""
+
+PAY = """
+name: pay
+description: Pay.
+example: pay
+match: pay
+turns:
+  - calls: [{tool: pay, input: {cents: 500}}]
+  - text: done
+"""
+
+
+async def test_a_turn_with_one_call_costs_at_most_12_events_and_4_kilobytes(open_house, config: str) -> None:
+    async with open_house(READS, config=config) as house:
+        session = await house.start("reads", close_when_idle=True)
+        await asyncio.wait_for(house.holdfast.result(session), 20)
+        events = await house.history(session)
+        scheduled = [
+            index
+            for index, event in enumerate(events)
+            if event.activity_task_scheduled_event_attributes.activity_type.name == "model_turn"
+        ]
+        for begin, end in zip(scheduled, scheduled[1:], strict=False):
+            turn = events[begin:end]
+            assert len(turn) <= 12
+            assert sum(event.ByteSize() for event in turn) <= 4096
+
+
+async def test_a_turn_takes_one_activity_for_the_model_and_one_per_call(open_house, config: str) -> None:
+    async with open_house(READS, config=config) as house:
+        session = await house.start("reads", close_when_idle=True)
+        await asyncio.wait_for(house.holdfast.result(session), 20)
+        types = Counter(
+            event.activity_task_scheduled_event_attributes.activity_type.name
+            for event in await house.history(session)
+            if event.HasField("activity_task_scheduled_event_attributes")
+        )
+        assert types == {"open_session": 1, "model_turn": 11, "execute_call": 10, "close_session": 1}
+
+
+async def test_a_message_costs_at_most_6_events_beside_its_turns(open_house) -> None:
+    async with open_house() as house:
+        session = await house.start("hello")
+        await house.until(session, "idle")
+        before = len(await house.history(session))
+        await house.holdfast.send(session, "hello", by="ann")
+        await house.model.received(2)
+        await house.until(session, "idle")
+        turn_without_call = 6
+        assert len(await house.history(session)) - before <= 6 + turn_without_call + 1  # and the upsert at its end
+
+
+async def test_an_approval_costs_at_most_12_events(open_house, config: str) -> None:
+    async def events(config: str, *, asks: bool) -> int:
+        async with open_house(PAY, config=config) as house:
+            session = await house.start("pay", close_when_idle=True)
+            if asks:
+                asked = await house.until_asked(session)
+                await house.handle(session).signal("approve", {"call": asked["call"], "digest": asked["digest"]})
+            await asyncio.wait_for(house.holdfast.result(session), 20)
+            return len(await house.history(session))
+
+    unasked = await events(config + '\n[agents.default.policy]\nallow = ["pay"]\n', asks=False)
+    assert 0 < await events(config, asks=True) - unasked <= 12
+
+
+async def test_every_scheduled_activity_carries_its_policy_and_timeouts(open_house, config: str) -> None:
+    async with open_house(READS, config=config) as house:
+        session = await house.start("reads", close_when_idle=True)
+        await asyncio.wait_for(house.holdfast.result(session), 20)
+        for event in await house.history(session):
+            if event.HasField("activity_task_scheduled_event_attributes"):
+                scheduled = event.activity_task_scheduled_event_attributes
+                assert scheduled.HasField("retry_policy")
+                assert scheduled.retry_policy.initial_interval.ToMilliseconds() == 200
+                assert scheduled.start_to_close_timeout.ToSeconds() > 0
+                assert scheduled.heartbeat_timeout.ToSeconds() == 15
+
+
+async def test_a_session_runs_with_every_workflow_task_a_replay(open_house, config: str) -> None:
+    async with open_house(PAY, config=config, worker=WorkerSettings(cached_sessions=0)) as house:
+        session = await house.start("pay")
+        asked = await house.until_asked(session)
+        await house.holdfast.decide(session, asked["call"], approve=True, digest=asked["digest"], by="bob")
+        await house.until(session, "idle")
+        await house.holdfast.close_session(session, by="ann")
+        assert (await asyncio.wait_for(house.holdfast.result(session), 20)).status == "completed"
+
+
+async def test_a_session_continues_as_new_with_an_approval_pending(
+    open_house, servers, config: str, tmp_path: Path, runs
+) -> None:
+    scenario = PAY.replace("turns:", "turns:\n  - calls: [{tool: look, input: {what: roof}}]\n    repeat: 10")
+    low = ("--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=50")
+    async with embedded_servers(tmp_path / "low", temporal_args=low) as small:
+        async with open_house(scenario, config=config, temporal_address=small.temporal_address) as house:
+            session = await house.start("pay")
+            asked = await house.until_asked(session)
+            first = await house.handle(session).describe()
+            for number in range(12):
+                await house.holdfast.send(session, "hello", by="ann", message_id=f"m{number}")
+            waiting = await house.handle(session).describe()
+            assert first.run_id != waiting.run_id
+            await house.holdfast.send(session, "hello", by="ann", message_id="m0")
+            await house.holdfast.decide(session, asked["call"], approve=True, digest=asked["digest"], by="bob")
+            await house.holdfast.close_session(session, by="ann")
+            result = await asyncio.wait_for(house.holdfast.result(session), 30)
+            assert result.status == "completed"
+            assert runs().count("pay 500") == 1
+            requests = [e for e in await house.entries(session) if e["kind"] == "message_received"]
+            assert len(requests) <= 13
+
+
+@pytest.mark.parametrize("path", sorted(HISTORIES.glob("*.json")), ids=lambda path: path.stem)
+async def test_a_recorded_history_replays(path: Path) -> None:
+    replayer = Replayer(workflows=[], plugins=[HoldfastPlugin()])
+    await replayer.replay_workflow(WorkflowHistory.from_json(path.stem, json.loads(path.read_text())))
+
+
+def test_there_are_recorded_histories() -> None:
+    assert len(list(HISTORIES.glob("*.json"))) >= 4
