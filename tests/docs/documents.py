@@ -3,6 +3,7 @@
     ```bash      is run; a variable set in one block is there in the next
     ```python    is run by a Python of its own
     ```toml      is read as a holdfast.toml
+    ```sh        in docs/cli.md alone, which is made from the commands' own examples: tests/cli parses them
     ```text, json, yaml, mermaid, sql    are shown and not run
 
 A comment above a block changes that:
@@ -22,6 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 SHOWN = ("text", "json", "yaml", "mermaid", "sql")
 RUN = ("bash", "python", "toml")
+EXAMPLES = (Path("docs/cli.md"), "sh")
 # A process that used a Temporal client can abort while Python exits (temporalio/sdk-python issue 300).
 LEAVE = "import os, sys; sys.stdout.flush(); os._exit(0)\n"
 BLOCK = re.compile(
