@@ -38,6 +38,7 @@ THREADS = 64
 HELD_CODES = frozenset({"head_missing", "effect_missing", "conflict"})
 """Refusals of a claim after which going on would be a guess."""
 CLOSED_CODES = frozenset({"saga_closed", "epoch"})
+TRACE_HEADERS = ("traceparent", "tracestate")
 UNSETTLED_DELAY = timedelta(seconds=30)
 
 
@@ -251,10 +252,10 @@ def _reason() -> HaltReason:
 
 
 def _trace(given: Mapping[str, str]) -> dict[str, str]:
-    """Headers of the span around this attempt, or of the session's where there is none."""
+    """Headers of the span around this attempt, or of the request's where there is none; no others get through."""
     carrier: dict[str, str] = {}
     propagate.inject(carrier)
-    return carrier or dict(given)
+    return carrier or {name: given[name] for name in TRACE_HEADERS if name in given}
 
 
 def _reader(secrets: Mapping[str, str]) -> Callable[[str], str]:
