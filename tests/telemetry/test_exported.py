@@ -109,6 +109,7 @@ async def seen(
                 "TEMPORAL_CONFIG_FILE": os.devnull,
                 "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
                 "OTEL_METRIC_EXPORT_INTERVAL": "300",
+                "HOLDFAST_TEMPORAL_METRICS": "true",
                 # The SDK of the model's client must not be talked into exporting what was said.
                 "ANTHROPIC_OPEN_TELEMETRY_TRACES_CONTENT_MODE": "content",
             }
@@ -284,6 +285,10 @@ def test_exported_metrics_have_the_listed_units_and_attributes(seen):
     for name, (unit, points) in metrics.items():
         assert unit == names.METRICS[name][0]
         assert all(set(point.attributes) <= set(names.METRICS[name][1]) for point in points), name
+
+
+def test_temporals_own_metrics_go_the_same_way_when_asked_for(seen):
+    assert any(name.startswith("temporal_") for name in seen.collector.metrics())
 
 
 def test_nothing_that_was_said_is_in_any_exported_byte_nor_in_the_log(seen):
