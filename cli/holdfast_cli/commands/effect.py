@@ -48,7 +48,7 @@ SHOW_FIELDS = {
 
 @click.group("effect", cls=Group)
 def effect() -> None:
-    """List, show and resolve what reached outside."""
+    """List and show what reached outside."""
 
 
 def record(found: Effect) -> dict[str, Any]:

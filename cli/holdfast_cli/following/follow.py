@@ -25,6 +25,8 @@ Until = Literal["end", "idle", "waiting"]
 
 LEDGER_LAGS_S = 3.0
 """How long the ledger may take to tell of an end that Temporal already knows."""
+QUIET_S = 5.0
+"""How long a session may stay unopened before the follower wonders."""
 MOVES = frozenset(
     {
         "model_turn",
@@ -88,6 +90,7 @@ class Follower:
             self._translator = Translator(self._reader, self._session_id)
             watching = asyncio.create_task(self._watch(ledger, after))
             ending = asyncio.create_task(self._temporal_ends())
+            hinting = asyncio.create_task(self._hint())
             try:
                 await asyncio.wait({watching, ending}, return_when=asyncio.FIRST_COMPLETED)
                 if not watching.done():
@@ -95,9 +98,9 @@ class Follower:
                 # A session that was terminated, or refused at its opening, tells nothing to the ledger.
                 return watching.result() if watching.done() else await self._end(ending.result())
             finally:
-                for task in (watching, ending):
+                for task in (watching, ending, hinting):
                     task.cancel()
-                await asyncio.wait({watching, ending})
+                await asyncio.wait({watching, ending, hinting})
 
     async def _watch(self, ledger: Ledger, after: int) -> int:
         from holdfast_ledger.watching import Told, watch
@@ -131,6 +134,14 @@ class Follower:
         if await self._reader.timeline(self._session_id, after=seen, limit=1):
             return None
         return await self._end(None)
+
+    async def _hint(self) -> None:
+        """Say it once where nothing happens because nobody works."""
+        await asyncio.sleep(QUIET_S)
+        session = await self._reader.session(self._session_id)
+        if session.first_run_id is None:
+            worker = self._app.again("worker start")
+            self._app.out.say(f"No worker has opened the session yet; is one running? `{worker}` starts one.")
 
     async def _temporal_ends(self) -> SessionResult:
         """Wait for the workflow's end; for ever where Temporal cannot be asked."""
