@@ -192,7 +192,7 @@ async def ledger(database: Any, wire: Wire) -> AsyncIterator[Ledger]:
 @pytest.fixture
 async def model(request: pytest.FixtureRequest) -> AsyncIterator[ScriptedModel]:
     """A scripted model; parametrize it indirectly with YAML, or use `SCRIPT` of the test module."""
-    async with running(request.module.SCRIPT, shipped=False) as server:
+    async with running(request.module.SCRIPT, shipped=False, name=None) as server:
         yield server
 
 

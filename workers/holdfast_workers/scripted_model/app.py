@@ -79,6 +79,7 @@ class Desk:
 
     scenarios: Sequence[Scenario]
     pace: float = 1.0
+    name: str | None = wire.SCRIPTED
     keep: int = 1000
     faults: FaultBook = field(default_factory=FaultBook)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
@@ -111,13 +112,19 @@ class Desk:
 
 
 def build_app(
-    scenarios: Sequence[Source] = (), *, shipped: bool = True, pace: float = 1.0, keep: int = 1000
+    scenarios: Sequence[Source] = (),
+    *,
+    shipped: bool = True,
+    pace: float = 1.0,
+    keep: int = 1000,
+    name: str | None = wire.SCRIPTED,
 ) -> Starlette:
     """The ASGI application.
 
     Args:
         scenarios: files, directories or YAML texts, tried before the shipped ones.
         shipped: whether the scenarios that come with Holdfast play, too.
+        name: the model that answers; None answers as the one that was asked for.
         pace: factor on every `delay_ms`; 0 streams at once.
         keep: how many requests the log keeps.
 
@@ -136,7 +143,7 @@ def build_app(
         ],
         exception_handlers={ApiError: _api_error, 404: _not_found, 405: _not_found},
     )
-    app.state.desk = Desk(load(scenarios, shipped=shipped), pace=pace, keep=keep)
+    app.state.desk = Desk(load(scenarios, shipped=shipped), pace=pace, keep=keep, name=name)
     return app
 
 
@@ -159,7 +166,7 @@ async def _messages(request: Request) -> ASGIApp:
         raise _http_error(fault)
     if isinstance(fault, Stall) and fault.after_events == 0:
         await desk.pause(fault.seconds)
-    reply = wire.compose(reply_to, body, fault)
+    reply = wire.compose(reply_to, body, fault, desk.name)
     headers = _headers(desk)
     if not body.get("stream"):
         return _whole(wire.message(reply), fault, headers, desk)

@@ -23,6 +23,7 @@ from starlette.applications import Starlette
 from holdfast_workers.scripted_model.app import ConnectionDropped, Desk, Received, build_app
 from holdfast_workers.scripted_model.faults import FAULTS
 from holdfast_workers.scripted_model.scenario import Source
+from holdfast_workers.scripted_model.wire import SCRIPTED
 
 START_TIMEOUT = 10.0  # seconds
 STOP_TIMEOUT = 2.0
@@ -50,9 +51,16 @@ async def _serve(server: _Server, listener: socket.socket) -> None:
 class ScriptedModel:
     """A scripted model on a free loopback port, in a thread of this process. A context manager, sync or async."""
 
-    def __init__(self, scenarios: Sequence[Source] = (), *, shipped: bool = True, pace: float = 0.0) -> None:
+    def __init__(
+        self,
+        scenarios: Sequence[Source] = (),
+        *,
+        shipped: bool = True,
+        pace: float = 0.0,
+        name: str | None = SCRIPTED,
+    ) -> None:
         """Arguments as for `build_app`; streams at once unless `pace` says otherwise."""
-        app = build_app(scenarios, shipped=shipped, pace=pace, keep=100_000)
+        app = build_app(scenarios, shipped=shipped, pace=pace, keep=100_000, name=name)
         self._desk: Desk = app.state.desk
         self._server = _Server(app)
         self._listener = _listen("127.0.0.1", 0)
@@ -127,9 +135,11 @@ class ScriptedModel:
 
 
 @contextlib.asynccontextmanager
-async def running(*scenarios: Source, shipped: bool = True, pace: float = 0.0) -> AsyncIterator[ScriptedModel]:
+async def running(
+    *scenarios: Source, shipped: bool = True, pace: float = 0.0, name: str | None = SCRIPTED
+) -> AsyncIterator[ScriptedModel]:
     """A scripted model for a test, playing files, directories or YAML texts, then the shipped scenarios."""
-    model = ScriptedModel(scenarios, shipped=shipped, pace=pace).start()
+    model = ScriptedModel(scenarios, shipped=shipped, pace=pace, name=name).start()
     try:
         yield model
     finally:

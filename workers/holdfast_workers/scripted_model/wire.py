@@ -36,12 +36,19 @@ class Reply:
     broken_at: int = -1
 
 
-def compose(answer: Answer, body: Mapping[str, Any], fault: Fault | None) -> Reply:
-    """`answer` as the request and `fault` let it through: cut by max_tokens or a stop sequence, or spoiled."""
+SCRIPTED = "scripted"
+"""The model that answers, so that no record says Claude did and no price is that of Claude."""
+
+
+def compose(answer: Answer, body: Mapping[str, Any], fault: Fault | None, name: str | None) -> Reply:
+    """`answer` as the request and `fault` let it through: cut by max_tokens or a stop sequence, or spoiled.
+
+    `name` is the model that answers; None gives the one that was asked for.
+    """
     turn = answer.turn
     reply = Reply(
         id=made_id("msg", answer.conversation),
-        model=(turn.model if turn else None) or body["model"],
+        model=(turn.model if turn else None) or name or body["model"],
         content=answer.content,
         stop_reason=answer.stop_reason,
         stop_sequence=answer.stop_sequence,
