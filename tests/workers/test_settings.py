@@ -128,6 +128,11 @@ def test_a_value_that_cannot_be_is_named(tmp_path):
         Settings.load({"HOLDFAST_HOME": str(tmp_path), "HOLDFAST_MODEL_PROVIDER": "abacus"})
 
 
+@pytest.mark.parametrize(("given", "means"), [("true", True), ("1", True), ("false", False), ("", False)])
+def test_pgbouncer_is_said_in_words(tmp_path, given, means):
+    assert Settings.load({"HOLDFAST_HOME": str(tmp_path), "HOLDFAST_PGBOUNCER": given}).pgbouncer is means
+
+
 def test_no_secret_shows_in_a_printed_setting(tmp_path):
     settings = Settings.load(
         {

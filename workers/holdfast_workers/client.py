@@ -351,7 +351,7 @@ async def connect_ledger(settings: Settings, *, max_size: int = 2) -> Ledger:
         raise LedgerUnavailable(
             "No Postgres is known: start the stack with `holdfast up`, or set HOLDFAST_DSN or --dsn."
         )
-    return await Ledger.connect(settings.dsn, min_size=1, max_size=max_size)
+    return await Ledger.connect(settings.dsn, min_size=1, max_size=max_size, pgbouncer=settings.pgbouncer)
 
 
 def refusal(session_id: str, failure: WorkflowUpdateFailedError) -> HoldfastError:

@@ -70,6 +70,8 @@ class Settings(Strict):
     """Postgres as the app role; a bare `postgresql://` leaves everything to the libpq variables."""
     migrate_dsn: str | None = Field(default=None, repr=False)
     """Postgres as the owner, for `db migrate` alone."""
+    pgbouncer: bool = False
+    """The DSN leads through PgBouncer in transaction mode: nothing is prepared, and watchers poll."""
     task_queue: str = TASK_QUEUE
     temporal: TemporalSettings = TemporalSettings()
     ui_url: str | None = None
@@ -103,6 +105,7 @@ class Settings(Strict):
                 config=_config(environ, config, cwd or Path()),
                 dsn=_dsn(environ, dsn, stack),
                 migrate_dsn=_migrate_dsn(environ, dsn, stack),
+                pgbouncer=environ.get("HOLDFAST_PGBOUNCER") or False,
                 task_queue=environ.get("HOLDFAST_TASK_QUEUE") or TASK_QUEUE,
                 temporal=_temporal(environ, profile, address, namespace, stack),
                 ui_url=environ.get("HOLDFAST_UI_URL") or (stack.ui if stack else None),
@@ -120,6 +123,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "HOLDFAST_CONFIG": "The agents' and tools' file; the default is `./holdfast.toml` where there is one.",
     "HOLDFAST_DSN": "Postgres, as a member of the role `holdfast_app`.",
     "HOLDFAST_MIGRATE_DSN": "Postgres as the schema's owner, for `holdfast db migrate` alone.",
+    "HOLDFAST_PGBOUNCER": "`true` where the DSN leads through PgBouncer in transaction mode.",
     "HOLDFAST_TASK_QUEUE": "The queue that sessions start on and workers poll.",
     "HOLDFAST_UI_URL": "Base address of Temporal's UI, for the links that commands print.",
     "HOLDFAST_MODEL_PROVIDER": "`anthropic`, `bedrock` or `vertex`; the clouds read their own variables.",

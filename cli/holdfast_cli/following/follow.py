@@ -103,11 +103,11 @@ class Follower:
                 await asyncio.wait({watching, ending, hinting})
 
     async def _watch(self, ledger: Ledger, after: int) -> int:
-        from holdfast_ledger.watching import Told, watch
+        from holdfast_ledger.watching import Told
 
         if (code := await self._stopped(after)) is not None:
             return code
-        watched = cast("AsyncGenerator[WatchEvent]", watch(ledger.database, self._session_id, after=after))
+        watched = cast("AsyncGenerator[WatchEvent]", ledger.watch(self._session_id, after=after))
         async with aclosing(watched) as happenings:
             async for happened in happenings:
                 for event in await self._translator.events(happened):
