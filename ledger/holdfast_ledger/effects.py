@@ -229,7 +229,12 @@ def _turn_body(turn: TurnRecord) -> dict[str, Any]:
         "stop_reason": turn.stop_reason,
         "model_asked": turn.model_asked,
         "model_answered": turn.model_answered,
-        "usage": turn.usage.model_dump(mode="json"),
+        "usage": {
+            "input": turn.usage.input,
+            "output": turn.usage.output,
+            "cache_read": turn.usage.cache_read,
+            "cache_write": turn.usage.cache_write,
+        },
         "usd": None if turn.usd is None else str(turn.usd),
         "calls": [
             {"call": call.call, "tool": call.tool, "version": call.tool_version, "args": call.digest}

@@ -60,7 +60,8 @@ async def migrate(dsn: str, *, on_progress: Callable[[str], None] | None = None)
             done.append(_title(migration))
             tell(f"applied {_title(migration)}")
         async with connection.transaction():
-            await _run(connection, "SET LOCAL ROLE holdfast_owner")
+            await connection.execute(named_sql()["lock_migrations"])
+            await connection.execute(named_sql()["become_owner"])
             made = await connection.fetch(named_sql()["make_partitions"], MONTHS_AHEAD)
         version = await connection.fetchval(named_sql()["schema_version"])
     return MigrationReport(version=version, applied=tuple(done), partitions=tuple(row[0] for row in made))
@@ -92,21 +93,29 @@ def sql() -> str:
     """All of it for a database administrator to read and run once with psql, on an empty database."""
     parts = ["BEGIN;", schema_versions.bootstrap()]
     for migration in schema_versions.migrations():
-        parts += [migration.sql, _applied_row(migration)]
-    parts += [f"SELECT holdfast.make_partitions({MONTHS_AHEAD});", "COMMIT;"]
+        parts += [migration.sql, _written_out("note_applied", *_note(migration))]
+    parts += [_written_out("make_partitions", MONTHS_AHEAD), "COMMIT;\n"]
     return "\n".join(parts)
+
+
+def _written_out(name: str, *arguments: str | int) -> str:
+    """The named statement with its parameters in place; they are numbers and names of this code's own."""
+    text = named_sql()[name]
+    for number, argument in enumerate(arguments, start=1):
+        text = text.replace(f"${number}", f"'{argument}'" if isinstance(argument, str) else str(argument))
+    return f"{text};\n"
 
 
 async def _apply_next(connection: asyncpg.Connection) -> Migration | None:
     """Apply the first migration that is missing, if any, in one transaction."""
     async with connection.transaction():
         await connection.execute(named_sql()["lock_migrations"])
-        await _run(connection, schema_versions.bootstrap())
+        await connection.execute(schema_versions.bootstrap())
         applied = {row["version"]: row["digest"] for row in await connection.fetch(named_sql()["schema_versions"])}
         for migration in schema_versions.migrations():
             if migration.version not in applied:
-                await _run(connection, migration.sql)
-                await _run(connection, _applied_row(migration))
+                await connection.execute(migration.sql)
+                await connection.execute(named_sql()["note_applied"], *_note(migration))
                 return migration
             if applied[migration.version] != migration.digest:
                 raise MigrationRefused(
@@ -116,15 +125,8 @@ async def _apply_next(connection: asyncpg.Connection) -> Migration | None:
     return None
 
 
-async def _run(connection: asyncpg.Connection, statements: str) -> None:
-    await connection.execute(statements)
-
-
-def _applied_row(migration: Migration) -> str:
-    return (
-        "INSERT INTO holdfast.schema_version (version, name, digest, compatible_from) VALUES "
-        f"({migration.version}, '{migration.name}', '{migration.digest}', {migration.compatible_from});"
-    )
+def _note(migration: Migration) -> tuple[int, str, str, int]:
+    return migration.version, migration.name, migration.digest, migration.compatible_from
 
 
 def _title(migration: Migration) -> str:

@@ -14,6 +14,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from holdfast import ids
 from holdfast.facts import Fact
 
@@ -62,7 +64,7 @@ def _cleared(value: Any) -> Any:
 def facts(outbox: Iterable[Fact]) -> tuple[str, list[bytes], list[bytes]]:
     """The three parameters of every function that takes facts: clear columns, digests, bodies."""
     told = list(outbox)
-    bodies = [ids.canonical(fact.model_dump(mode="json")["body"]) for fact in told]
+    bodies = [ids.canonical(to_jsonable_python(dict(fact.body))) for fact in told]
     columns = [_fact_columns(fact) for fact in told]
     digests = [_fact_digest(fact, body) for fact, body in zip(told, bodies, strict=True)]
     return clear_json(columns), digests, bodies

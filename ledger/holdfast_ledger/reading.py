@@ -10,12 +10,11 @@ from typing import Any
 import asyncpg
 
 from holdfast import ids
-from holdfast.budget import Usage
 from holdfast.states import EffectState, SagaState, SessionStatus
 from holdfast_ledger import parameters
 from holdfast_ledger.database import Database
 from holdfast_ledger.errors import AmbiguousId, EffectMissing, SessionMissing
-from holdfast_ledger.views import Approval, Attempt, Effect, Entry, Saga, Session, Turn
+from holdfast_ledger.views import Approval, Attempt, Effect, Entry, Saga, Session, Tokens, Turn
 
 EVERYTHING = 2**31 - 1
 """A limit that is none."""
@@ -158,8 +157,8 @@ def _but(row: asyncpg.Record, *names: str) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in names}
 
 
-def _usage(row: asyncpg.Record) -> Usage:
-    return Usage(
+def _usage(row: asyncpg.Record) -> Tokens:
+    return Tokens(
         input=row["input_tokens"],
         output=row["output_tokens"],
         cache_read=row["cache_read_tokens"],

@@ -7,12 +7,29 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from holdfast.budget import Usage
+from pydantic import BaseModel, ConfigDict
+
 from holdfast.states import EffectState, RecoveryClass, SagaState, SessionStatus, Tier
-from holdfast.wire import Wire
 
 
-class Session(Wire):
+class View(BaseModel):
+    """Every field is always written: scripts read these."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Tokens(View):
+    input: int
+    output: int
+    cache_read: int
+    cache_write: int
+
+    @property
+    def total(self) -> int:
+        return self.input + self.output + self.cache_read + self.cache_write
+
+
+class Session(View):
     """One session as it stands. `first_run_id` is None until its workflow opened it; `usd` where unknown."""
 
     id: str
@@ -33,11 +50,11 @@ class Session(Wire):
     catalogue_digest: str | None
     turns: int
     calls: int
-    usage: Usage
+    usage: Tokens
     usd: Decimal | None
 
 
-class Entry(Wire):
+class Entry(View):
     """One entry of the record. `body` is None where it is encrypted."""
 
     seq: int
@@ -59,7 +76,7 @@ class Entry(Wire):
     hash: str
 
 
-class Approval(Wire):
+class Approval(View):
     """What a person was, or is, asked: one call with these very arguments."""
 
     session_id: str
@@ -83,7 +100,7 @@ class Approval(Wire):
     consumed_by: str | None
 
 
-class Effect(Wire):
+class Effect(View):
     """One effect as it stands. `outcome` is what its last reporting attempt said, final once settled."""
 
     effect_id: str
@@ -116,7 +133,7 @@ class Effect(Wire):
     usd: Decimal | None
 
 
-class Attempt(Wire):
+class Attempt(View):
     """One attempt of an effect. `reported`: what it said after it had lost the effect, which changed nothing."""
 
     token: int
@@ -130,7 +147,7 @@ class Attempt(Wire):
     evidence: Mapping[str, Any]
 
 
-class Saga(Wire):
+class Saga(View):
     """One saga. `standing`: its effects above tier read that are done; `undoable`: those with an undo."""
 
     id: str
@@ -146,7 +163,7 @@ class Saga(Wire):
     undoable: int
 
 
-class Turn(Wire):
+class Turn(View):
     """One recorded model turn: what it used and cost."""
 
     turn: int
@@ -157,7 +174,7 @@ class Turn(Wire):
     stop_reason: str | None
     model_asked: str
     model_answered: str | None
-    usage: Usage
+    usage: Tokens
     usd: Decimal | None
     latency: timedelta
     recorded_at: datetime
