@@ -197,8 +197,9 @@ class CallExecutions:
         raise later(refused.reason, f"Refused.{refused.code}", refused.retry_after or UNSETTLED_DELAY)
 
     def _refusal(self, request: ExecuteCall, card: ToolCard, claim: Claim, refused: Refused) -> Fact:
+        reason = ids.digest(refused.reason.encode())[:16]  # refused again for another reason is another fact
         return Fact(
-            key=f"refused:{request.call}:{request.digest[:16]}",
+            key=f"refused:{request.call}:{reason}",
             kind=Kind.CALL_DECIDED,
             at=self._now(),
             turn=request.turn,

@@ -60,28 +60,26 @@ async def test_rows_beyond_the_cap_are_left_out_and_said(orders: str) -> None:
     assert "only the first 3" in answer["cut"]
 
 
-@pytest.mark.parametrize(
-    "sql",
-    [
-        "DELETE FROM orders",
-        "WITH gone AS (DELETE FROM orders RETURNING 1) SELECT * FROM gone",
-        "SELECT 1; DELETE FROM orders",
-        "COMMIT; DELETE FROM orders",
-        "/* harmless */ UPDATE orders SET total = 0",
-        "SELECT nextval('numbers')",
-        "SELECT set_config('transaction_read_only', 'off', false)",
-        "COPY orders TO PROGRAM 'true'",
-        "EXPLAIN ANALYZE DELETE FROM orders",
-        "SELECT * FROM nothing_here",
-        "not sql",
-        "",
-    ],
+WRITES = (
+    "DELETE FROM orders",
+    "WITH gone AS (DELETE FROM orders RETURNING 1) SELECT * FROM gone",
+    "SELECT 1; DELETE FROM orders",
+    "COMMIT; DELETE FROM orders",
+    "/* harmless */ UPDATE orders SET total = 0",
+    "SELECT nextval('numbers')",
+    "SELECT set_config('transaction_read_only', 'off', false)",
+    "COPY orders TO PROGRAM 'true'",
+    "EXPLAIN ANALYZE DELETE FROM orders",
 )
-async def test_nothing_but_reading_runs(orders: str, sql: str) -> None:
+MISTAKES = ("SELECT * FROM nothing_here", "not sql", "")
+
+
+async def test_nothing_but_reading_runs(orders: str) -> None:
     context: Any = Context(orders)
 
-    with pytest.raises(ToolRefused):
-        await query_sql(context, sql)
+    for sql in (*WRITES, *MISTAKES):
+        with pytest.raises(ToolRefused):
+            await query_sql(context, sql)
 
     assert (await query_sql(context, "SELECT count(*), sum(total) FROM orders"))["rows"] == [[10, "82.5"]]
 

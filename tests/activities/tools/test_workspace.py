@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,16 @@ def test_a_repeated_write_never_overwrites_what_somebody_wrote_meanwhile(root: P
         write_file(context(root, "1"), "notes/plan.md", "ours")
 
     assert (root / "notes" / "plan.md").read_text() == "a person's"
+
+
+def test_parallel_edits_of_one_file_do_not_lose_each_other(root: Path) -> None:
+    words = [f"word{number:02}" for number in range(40)]
+    (root / "file").write_text(" ".join(words))
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda word: edit_file(context(root, word), "file", word, word.upper()), words))
+
+    assert (root / "file").read_text() == " ".join(words).upper()
 
 
 def test_an_edit_must_match_exactly_once(root: Path) -> None:

@@ -46,7 +46,7 @@ def restore_file(ctx: ToolContext, path: WorkspacePath, kept: Kept, written: Wri
     if earlier is None:
         raise ToolRefused("the earlier content is not kept any more")
     before = earlier[1:] if earlier.startswith(PRESENT) else None
-    with workspace.locate(path) as entry:
+    with workspace.locked(), workspace.locate(path) as entry:
         current = _current(entry)
         if current == before:
             return {"path": path, "restored": True}  # already undone
@@ -98,8 +98,8 @@ def _replace(
 ) -> dict[str, Any]:
     workspace = workspace_of(ctx)
     key = ctx.idempotency_key
-    earlier = _kept(workspace, key)
-    with workspace.locate(path, make_parents=make_parents) as entry:
+    with workspace.locked(), workspace.locate(path, make_parents=make_parents) as entry:
+        earlier = _kept(workspace, key)
         current = _current(entry)
         before = current if earlier is None else (earlier[1:] if earlier.startswith(PRESENT) else None)
         content = make(before)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -79,11 +80,28 @@ class Workspace:
                 os.mkdir(PRIVATE, 0o700, dir_fd=root)
             descriptor = os.open(PRIVATE, _DIRECTORY, dir_fd=root)
             try:
+                with contextlib.suppress(FileExistsError):  # a workspace is often a repository
+                    ignore = os.open(".gitignore", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=descriptor)
+                    with os.fdopen(ignore, "wb") as file:
+                        file.write(b"*\n")
                 yield descriptor
             finally:
                 os.close(descriptor)
         finally:
             os.close(root)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One writer at a time, in this process or another: parallel edits of one file must not lose each other."""
+        with self.private() as directory:
+            descriptor = os.open(
+                "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory
+            )
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(descriptor)
 
     def _open_root(self) -> int:
         try:
