@@ -25,6 +25,7 @@ COMMANDS = {
     "session": Entry(f"{WHERE}.session:session", "List and show sessions.", MANAGE),
     "approval": Entry(f"{WHERE}.approval:approval", "List what waits for a person.", MANAGE),
     "effect": Entry(f"{WHERE}.effect:effect", "List and show what reached outside.", MANAGE),
+    "saga": Entry(f"{WHERE}.saga:saga", "List what each request did as one.", MANAGE),
     "tool": Entry(f"{WHERE}.tool:tool", "List, show and check tools.", MANAGE),
     "agent": Entry(f"{WHERE}.agent:agent", "List and show agents.", MANAGE),
     "ledger": Entry(f"{WHERE}.ledger:ledger", "Show, verify and export the record.", MANAGE),

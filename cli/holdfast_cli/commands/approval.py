@@ -9,9 +9,9 @@ import click
 from holdfast_cli.app import App
 from holdfast_cli.commanding import Group, command, pass_app
 from holdfast_cli.deciding import decide_lines, signal_line
-from holdfast_cli.exits import Exit
 from holdfast_cli.finding import find_session, reader_of
 from holdfast_cli.output import cell, now, shortened, span
+from holdfast_cli.watching import shown, watch_option
 
 if TYPE_CHECKING:
     from holdfast_ledger.views import Approval
@@ -53,8 +53,9 @@ def approval() -> None:
 @click.option("--session", metavar="SESSION", help="Only this session's.")
 @click.option("--all", "everything", is_flag=True, help="Also what was decided.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many.")
+@watch_option
 @pass_app
-def list_approvals(app: App, session: str | None, everything: bool, limit: int) -> int:
+def list_approvals(app: App, session: str | None, everything: bool, limit: int, watch: bool) -> int:
     """List the calls that wait for a person, oldest first: the tool, its arguments, and how to decide.
 
     A decision is bound to the call and its exact arguments. The signal line does the same with nothing but
@@ -66,7 +67,10 @@ def list_approvals(app: App, session: str | None, everything: bool, limit: int) 
             session_id = await find_session(ledger, session) if session else None
             return await reader_of(ledger).approvals(session_id=session_id, pending=not everything, limit=limit)
 
-    found = app.run(read())
+    return shown(app, lambda: show(app, app.run(read())), watch=watch)
+
+
+def show(app: App, found: list[Approval]) -> None:
     rows = [record(app, each) for each in found]
     if app.out.machine or app.out.quiet:
         app.out.rows(rows, {"call": "call"}, empty="")
@@ -74,7 +78,6 @@ def list_approvals(app: App, session: str | None, everything: bool, limit: int) 
         click.echo("Nothing waits for a person.", err=True)
     else:
         click.echo("\n\n".join(text_of(app, each, row) for each, row in zip(found, rows, strict=True)))
-    return Exit.DONE
 
 
 def record(app: App, found: Approval) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from holdfast_cli.commanding import Group, command, pass_app
 from holdfast_cli.exits import Exit
 from holdfast_cli.finding import find_session, parse_since, reader_of
 from holdfast_cli.output import cell, money, spent
+from holdfast_cli.watching import shown, watch_option
 
 if TYPE_CHECKING:
     from holdfast_ledger.views import Session
@@ -85,6 +86,7 @@ def record(app: App, found: Session) -> dict[str, Any]:
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="Only with this label; repeatable.")
 @click.option("--since", metavar="WHEN", help="Only started since: `2h`, `3d`, or a date.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many.")
+@watch_option
 @pass_app
 def list_sessions(
     app: App,
@@ -94,6 +96,7 @@ def list_sessions(
     labels: tuple[str, ...],
     since: str | None,
     limit: int,
+    watch: bool,
 ) -> int:
     """List sessions, newest first."""
     from holdfast.states import SessionStatus
@@ -110,7 +113,6 @@ def list_sessions(
                 limit=limit,
             )
 
-    rows = [record(app, found) for found in app.run(read())]
     columns = {
         "session_id": "session",
         "status": "status",
@@ -121,8 +123,12 @@ def list_sessions(
         "calls": "calls",
         "usd": "usd",
     }
-    app.out.rows(rows, columns, empty="No sessions.", key="session_id")
-    return Exit.DONE
+
+    def show_list() -> None:
+        rows = [record(app, found) for found in app.run(read())]
+        app.out.rows(rows, columns, empty="No sessions.", key="session_id")
+
+    return shown(app, show_list, watch=watch)
 
 
 @command(
