@@ -243,6 +243,7 @@ class AgentSession(Handlers):
             tool_use_id=call.call.tool_use_id,
             tool=call.call.tool,
             digest=call.call.digest,
+            tier=call.tier if call.tier is not plan.tier else None,
             catalogue=state.plan.catalogue,
             saga=state.request.saga,
             authorization=call.authorization,
