@@ -45,14 +45,14 @@ async def decided(
     call: PlannedCall,
     outcome: str = "approved",
     *,
-    age: timedelta | None = None,
+    age: timedelta = timedelta(0),
     id: str = "d1",
 ) -> Fact:
     now = await conversation.owner.fetchval("SELECT clock_timestamp()")
     return conversation.fact(
         Kind.APPROVAL_DECIDED,
         f"decided/{call.call}/{id}",
-        at=now - (age or timedelta(0)),
+        at=now - age,
         call=call.call,
         tool=call.tool,
         outcome=outcome,
@@ -222,7 +222,8 @@ async def test_a_decision_is_used_by_one_effect(conversation: Conversation) -> N
     await conversation.grant(first, decision="d1")
     # The same call with the same arguments on another branch of a reset.
     await conversation.owner.execute(
-        "INSERT INTO holdfast.effect (effect_id, session_key, kind, turn, call, tool, tier, recovery, fingerprint, saga_id) "
+        "INSERT INTO holdfast.effect "
+        "(effect_id, session_key, kind, turn, call, tool, tier, recovery, fingerprint, saga_id) "
         "SELECT 'branch', session_key, kind, turn, call, tool, tier, recovery, fingerprint, saga_id "
         "FROM holdfast.effect WHERE effect_id = $1",
         first.effect_id,

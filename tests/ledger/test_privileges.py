@@ -13,23 +13,12 @@ from holdfast_ledger.store import Ledger
 from tests.conftest import Database, with_database, with_login
 from tests.ledger.conftest import Conversation
 
-TABLES = [
-    "session",
-    "content",
-    "message",
-    "saga",
-    "effect",
-    "attempt",
-    "turn",
-    "approval",
-    "kill_switch",
-    "breaker",
-    "catalogue",
-    "meta",
-    "chain",
-    "entry",
-    "schema_version",
-]
+TABLES = (
+    *("session", "content", "message", "saga", "effect", "attempt", "turn", "approval", "kill_switch", "breaker"),
+    *("catalogue", "meta", "chain", "entry", "schema_version"),
+)
+PARTITIONS = "SELECT inhrelid::regclass::text AS name FROM pg_inherits WHERE inhparent = 'holdfast.entry'::regclass"
+FIRST_COLUMN = "SELECT attname FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum = 1"
 CHANGES = (
     "INSERT INTO holdfast.{table} SELECT * FROM holdfast.{table} LIMIT 1",
     "UPDATE holdfast.{table} SET {column} = {column}",
@@ -71,11 +60,8 @@ async def app(database: Database, conversation: Conversation) -> AsyncIterator[a
 async def refused(connection: asyncpg.Connection, statement: str) -> None:
     try:
         await connection.execute(statement)
-    except asyncpg.InsufficientPrivilegeError:
-        return
-    except asyncpg.ObjectNotInPrerequisiteStateError as error:  # a view that nobody can write through
-        assert "view" in str(error)
-        return
+    except (asyncpg.InsufficientPrivilegeError, asyncpg.ObjectNotInPrerequisiteStateError):
+        return  # the latter: a view that nobody can write through
     pytest.fail(f"this was allowed: {statement}")
 
 
@@ -88,11 +74,8 @@ async def test_the_app_changes_no_table_by_any_statement(
 ) -> None:
     before = await entries(owner)
     for table in TABLES:
-        await app.execute(f"GRANT ALL ON holdfast.{table} TO CURRENT_USER")  # only warns that nothing was granted
-        column = await owner.fetchval(
-            "SELECT attname FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum = 1",
-            f"holdfast.{table}",
-        )
+        await app.execute(f"GRANT ALL ON holdfast.{table} TO CURRENT_USER")  # only warns: nothing is granted
+        column = await owner.fetchval(FIRST_COLUMN, f"holdfast.{table}")
         for statement in CHANGES:
             await refused(app, statement.format(table=table, column=column))
     assert await entries(owner) == before
@@ -104,9 +87,7 @@ async def test_the_app_has_no_way_around(app: asyncpg.Connection) -> None:
 
 
 async def test_the_app_reaches_no_partition_directly(app: asyncpg.Connection, owner: asyncpg.Connection) -> None:
-    partitions = await owner.fetch(
-        "SELECT inhrelid::regclass::text AS name FROM pg_inherits WHERE inhparent = 'holdfast.entry'::regclass"
-    )
+    partitions = await owner.fetch(PARTITIONS)
     assert len(partitions) > 12
     for row in partitions:
         for statement in ("DELETE FROM {}", "TRUNCATE {}", "UPDATE {} SET seq = 1", "SELECT FROM {}"):
@@ -119,12 +100,7 @@ async def test_triggers_stop_even_the_owner_on_every_partition(
 ) -> None:
     if replica:
         await owner.execute("SET session_replication_role = replica")
-    names = [
-        row["name"]
-        for row in await owner.fetch(
-            "SELECT inhrelid::regclass::text AS name FROM pg_inherits WHERE inhparent = 'holdfast.entry'::regclass"
-        )
-    ]
+    names = [row["name"] for row in await owner.fetch(PARTITIONS)]
     for table in ("holdfast.entry", *names):
         with pytest.raises(asyncpg.PostgresError, match="append-only"):
             await owner.execute(f"TRUNCATE {table}")
@@ -135,7 +111,8 @@ async def test_triggers_stop_even_the_owner_on_every_partition(
 
 async def test_nothing_is_granted_to_everybody(owner: asyncpg.Connection) -> None:
     functions = await owner.fetch(
-        "SELECT p.oid::regprocedure::text AS name FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a "
+        "SELECT p.oid::regprocedure::text AS name "
+        "FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a "
         "WHERE p.pronamespace IN ('holdfast'::regnamespace, 'audit'::regnamespace) AND a.grantee = 0"
     )
     tables = await owner.fetch(
@@ -148,7 +125,8 @@ async def test_nothing_is_granted_to_everybody(owner: asyncpg.Connection) -> Non
 async def test_every_function_the_app_may_call_runs_as_the_owner_on_a_fixed_path(owner: asyncpg.Connection) -> None:
     rows = await owner.fetch(
         "SELECT p.proname, p.prosecdef, p.proconfig, pg_get_userbyid(p.proowner) AS owner FROM pg_proc p "
-        "WHERE p.pronamespace = 'holdfast'::regnamespace AND has_function_privilege('holdfast_app', p.oid, 'EXECUTE')"
+        "WHERE p.pronamespace = 'holdfast'::regnamespace "
+        "AND has_function_privilege('holdfast_app', p.oid, 'EXECUTE')"
     )
     assert len(rows) == 10
     for row in rows:

@@ -242,7 +242,8 @@ async def test_one_join_of_the_audit_views_gives_the_trail_of_a_run(conversation
         "SELECT r.run_id, s.step_num, c.call_id, c.tool_name, c.args_hash, a.allowed, a.reason, t.latency_ms, "
         "u.action, t.executed, t.result_hash, t.result_bytes, t.created_at "
         "FROM audit.run r JOIN audit.step s USING (run_id) JOIN audit.tool_call c USING (run_id, step_num) "
-        "JOIN audit.authz_decision a USING (run_id, call_id, args_hash) JOIN audit.tool_result t USING (run_id, call_id) "
+        "JOIN audit.authz_decision a USING (run_id, call_id, args_hash) "
+        "JOIN audit.tool_result t USING (run_id, call_id) "
         "LEFT JOIN audit.compensation_action u USING (run_id, call_id) WHERE a.stage = 'policy'"
     )
 

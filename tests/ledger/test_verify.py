@@ -119,8 +119,10 @@ async def test_golden_vectors_hold_in_python_and_in_postgres(
     assert entry_hash(entry).hex() == expected
     row = await owner.fetchval(
         "SELECT holdfast.entry_hash(ROW($1::uuid, $2::bigint, $3::smallint, $4, $5, $6, "
-        "to_timestamp(0) + $7::bigint * interval '1 microsecond', to_timestamp(0) + $8::bigint * interval '1 microsecond', "
-        "$9::integer, $10, $11, $12::integer, $13, $14, $15, $16, $17, $18, $19::bigint, $20, $21, $22, $23)::holdfast.entry)",
+        "to_timestamp(0) + $7::bigint * interval '1 microsecond', "
+        "to_timestamp(0) + $8::bigint * interval '1 microsecond', "
+        "$9::integer, $10, $11, $12::integer, $13, $14, $15, $16, $17, $18, $19::bigint, "
+        "$20, $21, $22, $23)::holdfast.entry)",
         KEY,
         *(getattr(entry, name) for name in ChainEntry.__slots__),
     )
@@ -218,7 +220,8 @@ async def test_an_added_entry_is_found(told: Conversation) -> None:
     last = len(await told.entries())
     await tamper(
         told,
-        "INSERT INTO holdfast.entry SELECT session_key, seq + 1, version, 'added', fact_digest, kind, at, recorded_at, "
+        "INSERT INTO holdfast.entry "
+        "SELECT session_key, seq + 1, version, 'added', fact_digest, kind, at, recorded_at, "
         "turn, call, effect_id, token, saga_id, tool, tier, outcome, actor, args_digest, latency_us, key_id, body, "
         f"hash, hash FROM holdfast.entry WHERE seq = {last}",
     )
@@ -239,7 +242,8 @@ async def test_all_sessions_are_verified_and_the_bad_one_is_named(told: Conversa
         await Conversation(ledger=told.ledger, owner=told.owner, session_id=f"more-{number}").open()
     await tamper(
         told,
-        "UPDATE holdfast.entry SET actor = 'eve' WHERE session_key = (SELECT session_key FROM holdfast.session WHERE id = 'more-3')",
+        "UPDATE holdfast.entry e SET actor = 'eve' FROM holdfast.session s "
+        "WHERE s.session_key = e.session_key AND s.id = 'more-3'",
     )
 
     verdicts = [each async for each in verify_all(told.ledger.database)]

@@ -14,6 +14,7 @@ from holdfast_ledger.records import Chunk, Granted
 from holdfast_ledger.store import Ledger
 from holdfast_ledger.stream import Flusher, merged
 from holdfast_ledger.watching import Restarted, Streamed, Told, WatchEvent, watch
+from tests.conftest import Database
 from tests.ledger.conftest import Conversation
 
 WITHIN_S = 10.0
@@ -159,21 +160,20 @@ async def test_watching_writes_nothing(conversation: Conversation, owner: asyncp
     assert await owner.fetchval(counted) == before
 
 
-async def test_a_watcher_outlives_its_connections(conversation: Conversation, owner: asyncpg.Connection) -> None:
+async def test_a_watcher_outlives_its_connections(
+    database: Database, conversation: Conversation, owner: asyncpg.Connection
+) -> None:
     async with watching(conversation.ledger, "trip-1") as watcher:
         await watcher.until(lambda: len(watcher.events) == 1)
         await owner.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
-        fresh = await Ledger.connect(conversation.ledger.database._dsn)
-        conversation.ledger, old = fresh, conversation.ledger
-        try:
-            await conversation.take_turn()
-            await watcher.until(lambda: "model_turn" in watcher.kinds())
-        finally:
-            conversation.ledger = old
-            await fresh.close()
+        conversation.ledger, old = await Ledger.connect(database.dsn), conversation.ledger
+        await conversation.take_turn()
+        await watcher.until(lambda: "model_turn" in watcher.kinds())
+        conversation.ledger, fresh = old, conversation.ledger
+        await fresh.close()
 
 
 def test_neighbouring_pieces_of_text_become_one_chunk() -> None:
