@@ -310,3 +310,16 @@ async def test_without_a_worker_a_command_is_recorded_and_says_so(idle_cli):
     done = await idle_cli("send", session_id, "more")
     assert done.code == 0
     assert "no worker answers now" in done.out
+
+
+async def test_verify_holds_the_ledger_against_what_temporal_was_told(cli):
+    session_id = await cli.waiting_session()
+    await cli("approve", session_id)
+    await cli.house.until(session_id, "idle")
+    whole = await cli("ledger", "verify", session_id, "--temporal", "--json")
+    assert (whole.code, whole.json["compared"], whole.json["expired"]) == (0, 1, 0)
+    await cli.house.rows("ALTER TABLE holdfast.entry DISABLE TRIGGER ALL")
+    await cli.house.rows("DELETE FROM holdfast.entry WHERE kind = 'effect_outcome'")
+    lost = await cli("ledger", "verify", session_id, "--temporal", "--json")
+    assert lost.code == 1
+    assert any("turn-1.1.write_file" in bad["problem"] for bad in lost.json["bad"])

@@ -17,6 +17,7 @@ from holdfast_cli.finding import find_session, reader_of
 if TYPE_CHECKING:
     from holdfast_ledger.verify import Verdict
     from holdfast_ledger.views import Entry
+    from holdfast_workers.comparison import Comparison
 
 FIELDS = {
     "seq": "number in the session's chain, from 1",
@@ -90,6 +91,7 @@ def show(app: App, session: str, after: int, kinds: tuple[str, ...]) -> int:
     examples=(
         "holdfast ledger verify",
         "holdfast ledger verify 0198a7c2",
+        "holdfast ledger verify 0198a7c2 --temporal",
         "holdfast ledger verify --file session.jsonl",
     ),
     fields={
@@ -97,34 +99,58 @@ def show(app: App, session: str, after: int, kinds: tuple[str, ...]) -> int:
         "sessions": "chains looked at",
         "entries": "entries looked at",
         "bad": f"chains that are not whole: {', '.join(VERDICT_FIELDS)}",
+        "compared": "sessions held against Temporal's history; null without --temporal",
+        "expired": "sessions Temporal keeps nothing of any more; null without --temporal",
     },
 )
 @click.argument("session", required=False)
 @click.option("--file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="An export; no server.")
+@click.option("--temporal", is_flag=True, help="Also hold it against Temporal's history, while that is retained.")
 @pass_app
-def verify(app: App, session: str | None, file: Path | None) -> int:
+def verify(app: App, session: str | None, file: Path | None, temporal: bool) -> int:
     """Recompute the hash chain of SESSION, of all sessions, or of an exported file. Exit code 1 if one is broken.
 
     The first bad entry was changed, moved, added or lost. A whole chain rewritten with its end cannot be seen
-    from here alone: keep an export elsewhere, and compare.
+    from here alone: keep an export elsewhere, and compare. With --temporal every answer and outcome that Temporal
+    was told of must be in the ledger, too.
     """
-    if session and file:
-        raise Failure("Give a session or a file, not both.", Exit.USAGE)
+    if file and (session or temporal):
+        raise Failure("A file is verified alone: leave the session and --temporal out.", Exit.USAGE)
     verdicts = [verify_file(file)] if file else app.run(verify_database(app, session))
-    bad = [verdict for verdict in verdicts if not verdict.ok]
-    entries = sum(verdict.entries for verdict in verdicts)
-    fields = {
-        "ok": not bad,
-        "sessions": len(verdicts),
-        "entries": entries,
-        "bad": [{**asdict(verdict), "ok": False} for verdict in bad],
-    }
-    lines = [f"{verdict.session_id}: {verdict.problem}" for verdict in bad]
-    text = "\n".join(
-        [*lines, f"{len(verdicts)} sessions, {entries} entries: {f'{len(bad)} broken' if bad else 'whole'}."]
+    compared = app.run(compare_all(app, verdicts)) if temporal else []
+    bad = [{**asdict(verdict), "ok": False} for verdict in verdicts if not verdict.ok]
+    bad += [lacking(comparison) for comparison in compared if comparison.problem]
+    counts = {"sessions": len(verdicts), "entries": sum(verdict.entries for verdict in verdicts)}
+    held = sum(comparison.compared for comparison in compared)
+    against = {"compared": held if temporal else None, "expired": len(compared) - held if temporal else None}
+    lines = [f"{each['session_id']}: {each['problem']}" for each in bad]
+    sum_up = (
+        f"{counts['sessions']} sessions, {counts['entries']} entries: {f'{len(bad)} broken' if bad else 'whole'}."
     )
-    app.out.one(fields, text, quiet="broken" if bad else "whole")
+    if temporal:
+        sum_up += f" Compared with Temporal: {held}; expired, not compared: {len(compared) - held}."
+    fields = {"ok": not bad, **counts, "bad": bad, **against}
+    app.out.one(fields, "\n".join([*lines, sum_up]), quiet="broken" if bad else "whole")
     return Exit.FAILED if bad else Exit.DONE
+
+
+async def compare_all(app: App, verdicts: list[Verdict]) -> list[Comparison]:
+    from holdfast_workers.comparison import compare
+
+    async with app.client() as client:
+        reader = reader_of(client.ledger)
+        return [await compare(client.temporal, reader, verdict.session_id) for verdict in verdicts]
+
+
+def lacking(comparison: Comparison) -> dict[str, Any]:
+    """A session whose ledger lacks something, as the fields of a verdict."""
+    return {
+        "session_id": comparison.session_id,
+        "ok": False,
+        "entries": comparison.turns + comparison.calls,
+        "problem": comparison.problem,
+        "bad_seq": None,
+    }
 
 
 def verify_file(file: Path) -> Verdict:
