@@ -19,13 +19,13 @@ from holdfast_cli.deciding import decide_lines, signal_line
 from holdfast_cli.exits import Exit
 from holdfast_cli.following.events import Event
 from holdfast_cli.following.views import Log, View, told, view_of
-from holdfast_cli.output import table
+from holdfast_cli.output import money, table
 from holdfast_cli.timeline import read_moments
 from holdfast_cli.timeline import told as told_moments
 
 if TYPE_CHECKING:
     from holdfast_workers.demo.desk import LogEntry
-    from holdfast_workers.demo.evidence import Evidence
+    from holdfast_workers.demo.evidence import Check, Evidence
     from holdfast_workers.demo.parts import Parts
     from holdfast_workers.stack.runtime import Runtime
 
@@ -92,15 +92,17 @@ class Progress:
 
 def play(app: App, message: str | None, progress: Progress) -> int:
     """Start what is missing, run the job, print what was found."""
+    from holdfast_workers.demo.evidence import judge, report
+
     tell_who_decides(app)
     parts, beside = start(app)
     ending = app.run(perform(app, parts, beside, message, progress))
-    report = ending.evidence.report
+    checks = judge(ending.evidence)
     if app.out.machine:
-        app.out.event(report.model_dump())
+        app.out.event(report(ending.evidence).model_dump())
     elif not app.out.quiet:
-        click.echo(findings(ending.evidence, ending.timeline))
-    return judged(app, ending)
+        click.echo(findings(ending.evidence, checks, ending.timeline))
+    return judged(app, ending, checks)
 
 
 def tell_who_decides(app: App) -> None:
@@ -193,12 +195,9 @@ def view_for(app: App) -> View:
     return Aside(commands) if app.flags.output == "json" else view_of(app.out, commands)
 
 
-def findings(evidence: Evidence, timeline: list[str]) -> str:
+def findings(evidence: Evidence, checks: tuple[Check, ...], timeline: list[str]) -> str:
     """What the demo prints at its end, for people."""
-    report = evidence.report
-    cost = "unknown" if report.cost_usd is None else f"${report.cost_usd}"
-    if report.model == "scripted":
-        cost += ", by the prices of the model it plays; nobody was paid"
+    nobody_paid = " (scripted: nobody was paid)" if evidence.model == "scripted" else ""
     return "\n".join(
         [
             "",
@@ -209,10 +208,10 @@ def findings(evidence: Evidence, timeline: list[str]) -> str:
             services_table(evidence.log),
             "",
             click.style("What holds", bold=True),
-            *(f"{'✓' if check.holds else '✗'} {check.claim} ({check.found})" for check in evidence.checks),
+            *(f"{'✓' if check.holds else '✗'} {check.claim} ({check.found})" for check in checks),
             "",
-            f"cost  {cost}",
-            f"ui    {report.ui_url}",
+            f"cost  {money(evidence.session.usd)}{nobody_paid}",
+            f"ui    {evidence.ui_url}",
         ]
     )
 
@@ -225,7 +224,7 @@ def services_table(log: tuple[LogEntry, ...]) -> str:
     return table(rows, ["effect", *outcomes.values()])
 
 
-def judged(app: App, ending: Ending) -> int:
+def judged(app: App, ending: Ending, checks: tuple[Check, ...]) -> int:
     """Say what does not hold, if anything; returns the exit code."""
     from holdfast_workers.demo.job import NeedsPerson
 
@@ -235,9 +234,10 @@ def judged(app: App, ending: Ending) -> int:
         asked = ending.stopped.approval
         app.out.say("\n".join(f"  {line}" for line in decide_lines(app, asked.session_id, asked.call)))
         return Exit.WAITING
-    for check in ending.evidence.failed:
+    failed = [check for check in checks if not check.holds]
+    for check in failed:
         app.out.say(f"Error: it does not hold that {check.claim}: {check.found}.")
-    return Exit.FAILED if ending.stopped or ending.evidence.failed else Exit.DONE
+    return Exit.FAILED if ending.stopped or failed else Exit.DONE
 
 
 def leave(app: App, *, stop: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -14,7 +15,7 @@ from holdfast.wire import Wire
 from holdfast_ledger.verify import Verdict, verify_session
 from holdfast_ledger.views import Attempt, Effect, Session
 from holdfast_workers.demo.desk import LogEntry
-from holdfast_workers.demo.job import Job
+from holdfast_workers.demo.job import APPROVED, Job
 from holdfast_workers.settings import Settings
 
 
@@ -58,103 +59,131 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    report: Report
-    checks: tuple[Check, ...]
+    """What everybody said of one session."""
+
+    session: Session
+    status: WorkflowExecutionStatus | None
+    effects: tuple[Effect, ...]
+    kills: Mapping[int, tuple[Attempt, ...]]
+    """By the killed worker's pid: all attempts of the effect that it died on."""
     log: tuple[LogEntry, ...]
-    """What the services wrote down of this session, reads left out."""
+    """What the services wrote down since the job began, reads left out."""
+    signals: tuple[str, ...]
+    """Names of the signals in Temporal's history."""
+    verdict: Verdict
+    model: str
+    ui_url: str
+    refund_asked: bool
 
     @property
-    def failed(self) -> tuple[Check, ...]:
-        return tuple(check for check in self.checks if not check.holds)
+    def writes(self) -> list[Effect]:
+        return [one for one in self.effects if one.kind == "call" and one.tier is not Tier.READ]
+
+    @property
+    def carried_out(self) -> Counter[str | None]:
+        """How often the services did what, by key; None for requests without one."""
+        return Counter(one.idempotency_key for one in self.log if one.outcome == "carried_out")
+
+    @property
+    def lost_to_kills(self) -> int:
+        return sum(_lost(pid, attempts) for pid, attempts in self.kills.items())
 
 
 async def gather(job: Job, settings: Settings) -> Evidence:
     """Ask everybody who knows, also of a session that did not end. Raises what they raise."""
-    session = await job.reader.session(job.session_id)
-    effects = await job.reader.effects(session_id=job.session_id)
-    writes = [one for one in effects if one.kind == "call" and one.tier is not Tier.READ]
-    attempts = {kill.effect.effect_id: await job.reader.attempts(kill.effect.effect_id) for kill in job.kills}
-    log = tuple(one for one in await job.desk.log(since=job.since) if one.outcome != "read")
-    verdict = await verify_session(job.client.ledger.database, job.session_id)
-    answered = {turn.model_answered for turn in await job.reader.turns(job.session_id) if turn.model_answered}
-
-    handle = job.client.temporal.get_workflow_handle(job.session_id)
+    reader, session_id = job.reader, job.session_id
+    session = await reader.session(session_id)
+    answered = sorted({turn.model_answered for turn in await reader.turns(session_id) if turn.model_answered})
+    handle = job.client.temporal.get_workflow_handle(session_id)
     described = await handle.describe()
     signals = [
         event.workflow_execution_signaled_event_attributes.signal_name
         async for event in handle.fetch_history_events()
         if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED
     ]
-    carried_out = Counter(one.idempotency_key for one in log if one.outcome == "carried_out")
-    report = Report(
+    return Evidence(
+        session=session,
+        status=described.status,
+        effects=tuple(await reader.effects(session_id=session_id)),
+        kills={
+            kill.worker.pid: tuple(await reader.attempts(kill.effect.effect_id))  # all of them, by now
+            for kill in job.kills
+        },
+        log=tuple(one for one in await job.desk.log(since=job.since) if one.outcome != "read"),
+        signals=tuple(signals),
+        verdict=await verify_session(job.client.ledger.database, session_id),
+        model=(", ".join(answered) or "unknown") if settings.model.configured else "scripted",
+        ui_url=ui_url(settings, session_id, described.run_id),
+        refund_asked=job.refund_asked,
+    )
+
+
+def report(found: Evidence) -> Report:
+    session, carried_out = found.session, found.carried_out
+    return Report(
         session_id=session.id,
-        model=", ".join(sorted(answered)) or "unknown" if settings.model.configured else "scripted",
+        model=found.model,
         status=session.status,
         turns=session.turns,
         calls=session.calls,
-        approvals=signals.count("approve"),
-        worker_kills=sum(_lost(kill.worker.pid, attempts[kill.effect.effect_id]) for kill in job.kills),
+        approvals=found.signals.count("approve"),
+        worker_kills=found.lost_to_kills,
         effects=EffectCounts(
             done=carried_out.total(),
-            duplicates=sum(times - 1 for key, times in carried_out.items() if key) + carried_out[None],
-            unknown=sum(one.state is EffectState.UNKNOWN for one in effects),
+            duplicates=sum(times - 1 for times in carried_out.values()),
+            unknown=sum(one.state is EffectState.UNKNOWN for one in found.effects),
         ),
-        ledger=LedgerFinding(entries=verdict.entries, verified=verdict.ok),
+        ledger=LedgerFinding(entries=found.verdict.entries, verified=found.verdict.ok),
         cost_usd=None if session.usd is None else float(session.usd),
-        ui_url=ui_url(settings, session.id, described.run_id),
+        ui_url=found.ui_url,
     )
-    return Evidence(report=report, checks=judge(report, session, described.status, writes, carried_out, verdict), log=log)
 
 
-def judge(
-    report: Report,
-    session: Session,
-    status: WorkflowExecutionStatus | None,
-    writes: list[Effect],
-    carried_out: Counter[str | None],
-    verdict: Verdict,
-) -> tuple[Check, ...]:
+def judge(found: Evidence) -> tuple[Check, ...]:
     """Every claim of the demo, held against what was found."""
-    landed = {one.effect_id for one in writes if one.state is EffectState.DONE}
-    asked = [one for one in writes if one.tool == "refund"]
+    said = report(found)
+    landed = {one.effect_id for one in found.writes if one.state is EffectState.DONE}
+    refunds = [one.state for one in found.writes if one.tool == APPROVED]
+    wanted = 1 if found.refund_asked else len(refunds)
     return (
         Check(
             claim="the session completed",
-            holds=session.status == "completed" and status is WorkflowExecutionStatus.COMPLETED,
-            found=f"{session.status} ({session.status_reason or 'no reason given'}), {status.name if status else None}",
+            holds=said.status == "completed" and found.status is WorkflowExecutionStatus.COMPLETED,
+            found=f"{said.status}, {found.session.status_reason or 'no reason given'}",
         ),
         Check(
-            claim="a worker was killed while a tool ran, and its attempt was lost",
-            holds=report.worker_kills == 1,
-            found=f"{report.worker_kills} attempts lost to a kill",
+            claim="a worker was killed while a tool ran, and another one took over",
+            holds=said.worker_kills == 1,
+            found=f"{said.worker_kills} attempts lost to a kill",
         ),
         Check(
-            claim="a signal released the refund",
-            holds=report.approvals == 1 and [one.state for one in asked] == [EffectState.DONE],
-            found=f"{report.approvals} signals; refunds: {[one.state.value for one in asked]}",
+            claim="a signal released the refund" if found.refund_asked else "no refund went out without a signal",
+            holds=said.approvals == refunds.count(EffectState.DONE) == wanted,
+            found=f"{said.approvals} signals, {len(refunds)} refunds",
         ),
         Check(
             claim="the services did each effect of the ledger once, and nothing else",
-            holds=set(carried_out) == landed and report.effects.duplicates == 0,
-            found=f"{report.effects.done} carried out for {len(landed)} effects of the ledger",
+            holds=set(found.carried_out) == landed and said.effects.duplicates == 0,
+            found=f"{said.effects.done} carried out for {len(landed)} effects of the ledger",
         ),
         Check(
             claim="no outcome is unknown",
-            holds=report.effects.unknown == 0,
-            found=f"{report.effects.unknown} unknown",
+            holds=said.effects.unknown == 0,
+            found=f"{said.effects.unknown} unknown",
         ),
         Check(
             claim="the ledger verifies",
-            holds=report.ledger.verified,
-            found=verdict.problem or f"{verdict.entries} entries",
+            holds=said.ledger.verified,
+            found=found.verdict.problem or f"{found.verdict.entries} entries",
         ),
     )
 
 
-def _lost(pid: int, attempts: list[Attempt]) -> bool:
-    """Whether the ledger shows that an attempt of worker `pid` never reported, and that another worker finished."""
-    lost = any(one.worker.startswith(f"{pid}@") and one.ended_at and one.state != "DONE" for one in attempts)
-    return lost and any(one.state == "DONE" and not one.worker.startswith(f"{pid}@") for one in attempts)
+def _lost(pid: int, attempts: tuple[Attempt, ...]) -> bool:
+    """Whether an attempt of worker `pid` ended without its own doing, and another worker settled the effect."""
+    dead, others = f"{pid}@", [one for one in attempts if not one.worker.startswith(f"{pid}@")]
+    lost = any(one.worker.startswith(dead) and one.ended_at and one.state == "EXPIRED" for one in attempts)
+    return lost and any(one.state == "DONE" for one in others)
 
 
 def ui_url(settings: Settings, session_id: str, run_id: str | None) -> str:

@@ -26,6 +26,8 @@ MESSAGE = "Move booking TRV-1042 to the next morning, refund the difference and 
 LABELS = {"started_by": "holdfast demo"}
 APPROVED = "refund"
 """The one tool the demo allows in a person's place: its message asks for it."""
+APPROVE_AFTER_S = 1.0
+"""Long enough to be seen waiting, as it would for a person."""
 LOOK_EVERY_S = 0.05
 EARLIER_WITHIN_S = 20.0
 SESSION_WITHIN_S = 300.0
@@ -77,6 +79,8 @@ class Job:
     by: str
     tell: Tell
     paste: Paste
+    refund_asked: bool
+    """Whether the message is the demo's own."""
     kills: list[Kill] = field(default_factory=list)
 
     @classmethod
@@ -97,6 +101,7 @@ class Job:
             by=by,
             tell=tell,
             paste=paste,
+            refund_asked=message == MESSAGE,
         )
 
     @property
@@ -165,6 +170,7 @@ class Job:
                 if asked.tool != APPROVED or approved:
                     raise NeedsPerson(asked)
                 approved.add((asked.call, asked.digest))
+                await asyncio.sleep(APPROVE_AFTER_S)
                 self.tell("The approval goes out as a signal, as from this line:")
                 self.tell("  " + self.paste(self.session_id, asked.call, asked.digest))
                 payload = {"call": asked.call, "digest": asked.digest, "by": self.by}

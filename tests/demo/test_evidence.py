@@ -1,0 +1,76 @@
+"""The demo says what did not hold: it judges what others found, and one wrong finding is enough."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from temporalio.client import WorkflowExecutionStatus
+
+from holdfast.states import EffectState, SessionStatus, Tier
+from holdfast_ledger.verify import Verdict
+from holdfast_ledger.views import Attempt, Effect, Session
+from holdfast_workers.demo.desk import LogEntry
+from holdfast_workers.demo.evidence import Evidence, judge
+
+NOW = datetime(2030, 3, 12, tzinfo=UTC)
+DEAD, ALIVE = "11@host", "12@host"
+
+
+def effect(effect_id: str, tool: str, tier: Tier) -> Effect:
+    return Effect.model_construct(effect_id=effect_id, kind="call", tool=tool, tier=tier, state=EffectState.DONE)
+
+
+def attempt(token: int, worker: str, state: str) -> Attempt:
+    return Attempt.model_construct(token=token, worker=worker, claimed_at=NOW, ended_at=NOW, state=state)
+
+
+def carried_out(seq: int, kind: str, key: str | None) -> LogEntry:
+    return LogEntry(seq=seq, outcome="carried_out", kind=kind, idempotency_key=key)
+
+
+SESSION = Session.model_construct(
+    id="s", status=SessionStatus.COMPLETED, status_reason=None, turns=2, calls=2, usd=Decimal(0)
+)
+GOOD = Evidence(
+    session=SESSION,
+    status=WorkflowExecutionStatus.COMPLETED,
+    effects=(effect("a", "hold_seat", Tier.REVERSIBLE), effect("b", "refund", Tier.IRREVERSIBLE)),
+    kills={11: (attempt(1, DEAD, "EXPIRED"), attempt(2, ALIVE, "DONE"))},
+    log=(carried_out(1, "hold_seat", "a"), carried_out(2, "refund", "b")),
+    signals=("approve",),
+    verdict=Verdict(session_id="s", entries=10),
+    model="scripted",
+    ui_url="http://ui",
+    refund_asked=True,
+)
+
+
+def failing(found: Evidence) -> list[str]:
+    return [check.claim for check in judge(found) if not check.holds]
+
+
+def test_what_went_well_holds() -> None:
+    assert failing(GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "claim"),
+    [
+        ({"status": WorkflowExecutionStatus.TERMINATED}, "completed"),
+        ({"kills": {}}, "killed"),
+        ({"kills": {11: (attempt(1, DEAD, "DONE"),)}}, "killed"),
+        ({"signals": ()}, "signal"),
+        ({"signals": ("approve", "approve")}, "signal"),
+        ({"log": (*GOOD.log, carried_out(3, "refund", "b"))}, "once"),
+        ({"log": (*GOOD.log, carried_out(3, "refund", "c"))}, "nothing else"),
+        ({"log": GOOD.log[:1]}, "once"),
+        ({"verdict": Verdict(session_id="s", entries=10, problem="entry 4 is missing", bad_seq=4)}, "verifies"),
+    ],
+)
+def test_one_wrong_finding_is_enough(wrong: dict[str, Any], claim: str) -> None:
+    (failed,) = failing(replace(GOOD, **wrong))
+    assert claim in failed
