@@ -19,24 +19,34 @@ from holdfast_workers.demo.evidence import Evidence, judge
 NOW = datetime(2030, 3, 12, tzinfo=UTC)
 DEAD, ALIVE = "11@host", "12@host"
 
+Known = dict[str, Any]
+"""The fields of a record that the judgement looks at."""
+
 
 def effect(effect_id: str, tool: str, tier: Tier) -> Effect:
-    return Effect.model_construct(effect_id=effect_id, kind="call", tool=tool, tier=tier, state=EffectState.DONE)
+    known: Known = {"effect_id": effect_id, "kind": "call", "tool": tool, "tier": tier, "state": EffectState.DONE}
+    return Effect.model_construct(**known)
 
 
 def attempt(token: int, worker: str, state: str) -> Attempt:
-    return Attempt.model_construct(token=token, worker=worker, claimed_at=NOW, ended_at=NOW, state=state)
+    known: Known = {"token": token, "worker": worker, "claimed_at": NOW, "ended_at": NOW, "state": state}
+    return Attempt.model_construct(**known)
 
 
 def carried_out(seq: int, kind: str, key: str | None) -> LogEntry:
     return LogEntry(seq=seq, outcome="carried_out", kind=kind, idempotency_key=key)
 
 
-SESSION = Session.model_construct(
-    id="s", status=SessionStatus.COMPLETED, status_reason=None, turns=2, calls=2, usd=Decimal(0)
-)
+COMPLETED: Known = {
+    "id": "s",
+    "status": SessionStatus.COMPLETED,
+    "status_reason": None,
+    "turns": 2,
+    "calls": 2,
+    "usd": Decimal(0),
+}
 GOOD = Evidence(
-    session=SESSION,
+    session=Session.model_construct(**COMPLETED),
     status=WorkflowExecutionStatus.COMPLETED,
     effects=(effect("a", "hold_seat", Tier.REVERSIBLE), effect("b", "refund", Tier.IRREVERSIBLE)),
     kills={11: (attempt(1, DEAD, "EXPIRED"), attempt(2, ALIVE, "DONE"))},
