@@ -6,8 +6,10 @@ import asyncio
 import json
 import os
 import signal
+import time
 
 import pytest
+from temporalio.api.enums.v1 import EventType
 
 from holdfast_cli.following.events import EVENTS
 from holdfast_cli.reference import pages
@@ -196,9 +198,19 @@ async def test_ctrl_c_detaches_and_the_session_goes_on(cli):
     assert (await cli("session", "show", session_id, "-q")).out == "waiting\n"
 
 
+async def settled_history(cli, session_id: str) -> int:
+    """Length of the history once the workflow has told that it waits, after which nothing moves by itself."""
+    marker = EventType.EVENT_TYPE_MARKER_RECORDED
+    deadline = time.monotonic() + 10
+    while not any(event.event_type == marker for event in (events := await cli.house.history(session_id))):
+        assert time.monotonic() < deadline, "the session never flushed what it waits for"
+        await asyncio.sleep(0.02)
+    return len(events)
+
+
 async def test_a_watcher_sees_what_happens_while_it_watches_and_writes_no_history(cli):
     session_id = await cli.waiting_session()
-    before = len(await cli.house.history(session_id))
+    before = await settled_history(cli, session_id)
     async with cli.process("attach", session_id, "--until", "idle", "-o", "jsonl") as watcher:
         lines = [json.loads(await asyncio.wait_for(watcher.stdout.readline(), 10))]
         while lines[-1]["event"] != "approval":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
 from rich.console import Console
@@ -14,7 +15,7 @@ from holdfast_cli.following.views import Answer, Lines, Log, Terminal
 from holdfast_cli.output import Output
 
 SESSION = "s-1"
-END = {"status": "completed", "reason": "", "answer": "All done.", "turns": 2, "calls": 1, "usd": "0.01"}
+END = {"status": "completed", "reason": "", "answer": "All done.", "turns": 2, "calls": 1, "usd": Decimal("0.01")}
 
 
 def event(name: str, **fields: object) -> Event:
