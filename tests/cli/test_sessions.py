@@ -202,9 +202,11 @@ async def settled_history(cli, session_id: str) -> int:
     """Length of the history once the workflow has told that it waits, after which nothing moves by itself."""
     marker = EventType.EVENT_TYPE_MARKER_RECORDED
     deadline = time.monotonic() + 10
-    while not any(event.event_type == marker for event in (events := await cli.house.history(session_id))):
+    events = await cli.house.history(session_id)
+    while marker not in {event.event_type for event in events}:
         assert time.monotonic() < deadline, "the session never flushed what it waits for"
         await asyncio.sleep(0.02)
+        events = await cli.house.history(session_id)
     return len(events)
 
 
