@@ -249,5 +249,7 @@ def leave(app: App, *, stop: bool) -> None:
     if stop:
         stop_running(home)
         app.out.say("Stopped the stack.")
-    elif (state := status(home).state) != "stopped":
-        app.out.say(f"The stack is {state} and stays up; `{app.again('down')}` stops it and all beside it.")
+        return
+    state = status(home).state
+    more = "" if state == "stopped" else f" and stays up; `{app.again('down')}` stops it and all beside it"
+    app.out.say(f"The stack is {state}{more}.")

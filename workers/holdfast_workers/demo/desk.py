@@ -39,15 +39,15 @@ class Desk:
         await self._http.aclose()
 
     async def prepare(self) -> int:
-        """Put bookings, seats and money back as they were at first; returns where the log stands.
-
-        The next write is carried out at once, and its answer is held back for `STALL_S`.
-        """
+        """Put bookings, seats and money back as they were at first; returns where the log stands."""
         await self._ask("POST", "/_restore")
         await self._ask("DELETE", "/_faults")
+        return int((await self._ask("GET", "/_log"))["last"])
+
+    async def stall_next_write(self) -> None:
+        """The next write is carried out or refused at once, and its answer is held back for `STALL_S`."""
         fault = {"path": "*", "method": "POST", "kind": "stall_after", "seconds": STALL_S}
         await self._ask("POST", "/_faults", json=[fault])
-        return int((await self._ask("GET", "/_log"))["last"])
 
     async def log(self, *, since: int) -> list[LogEntry]:
         """The entries after number `since`, oldest first."""

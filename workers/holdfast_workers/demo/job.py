@@ -81,6 +81,8 @@ class Job:
     paste: Paste
     refund_asked: bool
     """Whether the message is the demo's own."""
+    armed_at: int
+    """Where the services' log stood when they were told to stall the next write."""
     kills: list[Kill] = field(default_factory=list)
 
     @classmethod
@@ -90,6 +92,7 @@ class Job:
         """Prepare the services and start the session."""
         await abort_earlier(client, by, tell)
         since = await desk.prepare()
+        await desk.stall_next_write()
         principal = Principal(requested_by=by, labels=LABELS)
         begun = await client.start(message, agent=AGENT, principal=principal, close_when_idle=True)
         return cls(
@@ -102,6 +105,7 @@ class Job:
             tell=tell,
             paste=paste,
             refund_asked=message == MESSAGE,
+            armed_at=since,
         )
 
     @property
@@ -146,11 +150,18 @@ class Job:
         self.tell(f"It takes {effect.call} {effect.tool} over and sends the same key again.")
 
     async def _landed(self) -> Effect | None:
-        """A write of this session that the services' log shows, and of which the session knows nothing yet."""
-        log = await self.desk.log(since=self.since)
-        carried_out = {entry.idempotency_key for entry in log if entry.outcome == "carried_out"}
-        effects = await self.reader.effects(session_id=self.session_id, kind="call") if carried_out else []
-        return next((one for one in effects if one.effect_id in carried_out and one.settled_at is None), None)
+        """The write that the services carried out and keep silent about, once there is one."""
+        writes = [one for one in await self.desk.log(since=self.armed_at) if one.outcome != "read"]
+        if not writes:
+            return None
+        for effect in await self.reader.effects(session_id=self.session_id, kind="call"):
+            landed = writes[0].outcome == "carried_out" and effect.effect_id == writes[0].idempotency_key
+            if landed and effect.settled_at is None:
+                return effect
+        # The stall met a refusal, or another session: wait for the next write.
+        self.armed_at = writes[0].seq
+        await self.desk.stall_next_write()
+        return None
 
     async def _worker_after(self, killed: ProcessIdentity) -> ProcessIdentity | None:
         worker = self.parts.worker()

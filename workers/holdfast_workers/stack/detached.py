@@ -43,15 +43,28 @@ def start_detached(
     with open_log(log_file) as log:
         start_of_run = log_file.stat().st_size
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    try:
+        runtime = until_ready(process, its, name, start_of_run, within_s)
+    except KeyboardInterrupt:  # whoever waited for it does not want it any more
+        process.terminate()
+        process.wait()
+        raise
+    process.returncode = process.poll() or 0  # it outlives us: Popen must not warn that nobody waits for it
+    return Detached(runtime=runtime, started=runtime.supervisor.pid == process.pid)
+
+
+def until_ready(
+    process: subprocess.Popen[bytes], home: Home, name: str, start_of_run: int, within_s: float
+) -> Runtime:
+    """Wait until a supervisor of `home` is ready, `process` or another one. Raises `StartFailed`."""
     deadline = time.monotonic() + within_s
-    while (runtime := read_runtime(its.path)) is None:
+    while (runtime := read_runtime(home.path)) is None:
         code = process.poll()
-        if code is not None and not is_locked(its):
-            raise StartFailed(name, f"ended with code {code}", tail(log_file, since=start_of_run))
+        if code is not None and not is_locked(home):
+            raise StartFailed(name, f"ended with code {code}", tail(home.log("supervisor"), since=start_of_run))
         if time.monotonic() > deadline:
             process.terminate()
             reason = f"was not ready after {within_s:g} s and is being stopped"
-            raise StartFailed(name, reason, tail(log_file, since=start_of_run))
+            raise StartFailed(name, reason, tail(home.log("supervisor"), since=start_of_run))
         time.sleep(POLL_EVERY_S)
-    process.returncode = process.poll() or 0  # it outlives us: Popen must not warn that nobody waits for it
-    return Detached(runtime=runtime, started=runtime.supervisor.pid == process.pid)
+    return runtime
