@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from datetime import timedelta
@@ -13,6 +14,7 @@ from holdfast import ids
 from holdfast.states import CallStatus, EffectState
 from holdfast_ledger import parameters
 from holdfast_ledger.database import Database
+from holdfast_ledger.errors import LedgerUnavailable
 from holdfast_ledger.records import (
     Busy,
     Claim,
@@ -22,6 +24,7 @@ from holdfast_ledger.records import (
     Record,
     Recorded,
     Refused,
+    Resolution,
     Settled,
     TurnRecord,
 )
@@ -33,9 +36,22 @@ _NO_OUTCOME: Mapping[str, Any] = {
 }
 
 
+RECLAIM_PAUSES_S = (0.1, 0.4, 1.0)
+"""When a claim whose answer was lost is asked again: it may have been granted, and nobody else would know."""
+
+
 async def claim(database: Database, wanted: Claim) -> ClaimResult:
     _check_order(wanted.parent, wanted.incoming)
-    row = await database.one("claim_effect", *_claim_parameters(wanted))
+    asked = _claim_parameters(wanted)
+    for pause in RECLAIM_PAUSES_S:
+        try:
+            return _claimed(await database.one("claim_effect", *asked))
+        except LedgerUnavailable:
+            await asyncio.sleep(pause)
+    return _claimed(await database.one("claim_effect", *asked))
+
+
+def _claimed(row: asyncpg.Record) -> ClaimResult:
     match row["verdict"]:
         case "granted":
             return Granted(token=row["token"], attempt=row["attempt"], args=row["args"], probe=bool(row["probe"]))
@@ -67,6 +83,7 @@ def _claim_parameters(wanted: Claim) -> tuple[Any, ...]:
         "attempts": wanted.attempts,
         "lease": wanted.lease,
         "worker": wanted.worker,
+        "nonce": wanted.nonce,
         "parent": wanted.parent,
         "first_head": ids.first_head(wanted.session_id),
         "decision": wanted.decision,
@@ -166,6 +183,26 @@ def record_parameters(record: Record) -> tuple[Any, ...]:
 
 async def record(database: Database, done: Record) -> Recorded:
     return recorded(await database.one("record_effect", *record_parameters(done)))
+
+
+async def resolve(database: Database, found: Resolution) -> Recorded:
+    columns = {
+        "id": found.id,
+        "session_id": found.session_id,
+        "effect_id": found.effect_id,
+        "state": found.state,
+        "by": found.by,
+    }
+    body = {"by": found.by, "reason": found.reason, "state": found.state, "outcome": dict(found.outcome)}
+    row = await database.one(
+        "resolve_effect",
+        parameters.clear_json(columns),
+        ids.canonical(dict(found.outcome)),
+        found.result,
+        found.shown,
+        ids.canonical(body),
+    )
+    return recorded(row)
 
 
 async def record_turn(database: Database, turn: TurnRecord) -> Recorded:

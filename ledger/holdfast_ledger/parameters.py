@@ -33,6 +33,7 @@ _DETAIL = (
     "authenticated",
     "reason",
 )
+_TIMES = ("expires_at",)
 
 
 def clear(text: str) -> str:
@@ -66,7 +67,7 @@ def facts(outbox: Iterable[Fact]) -> tuple[str, list[bytes], list[bytes]]:
     told = list(outbox)
     bodies = [ids.canonical(to_jsonable_python(dict(fact.body))) for fact in told]
     columns = [_fact_columns(fact) for fact in told]
-    digests = [_fact_digest(fact, body) for fact, body in zip(told, bodies, strict=True)]
+    digests = [_fact_digest(fact) for fact in told]
     return clear_json(columns), digests, bodies
 
 
@@ -76,7 +77,8 @@ def _fact_columns(fact: Fact) -> dict[str, Any]:
     return {**columns, "detail": detail} if detail else columns
 
 
-def _fact_digest(fact: Fact, body: bytes) -> bytes:
-    """What makes two facts of one key the same: all they say but when, since a replay may say it again later."""
-    said = ids.canonical(fact.model_dump(mode="json", exclude={"at", "body"}))
-    return hashlib.sha256(len(said).to_bytes(8, "big") + said + body).digest()
+def _fact_digest(fact: Fact) -> bytes:
+    """What makes two facts of one key the same: all they say but when, since a reset may say it again later."""
+    body = {name: value for name, value in fact.body.items() if name not in _TIMES}
+    said = fact.model_dump(mode="json", exclude={"at", "body"})
+    return hashlib.sha256(ids.canonical([said, to_jsonable_python(body)])).digest()

@@ -5,6 +5,7 @@ Bodies are bytes (canonical JSON, see `holdfast.ids.canonical`); everything else
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -105,6 +106,8 @@ class Claim:
     """Attempt budget of the effect; 0 means unlimited."""
     lease: timedelta
     worker: str
+    nonce: str = field(default_factory=lambda: secrets.token_hex(8))
+    """Of this attempt: the same claim again, after its answer was lost, is the same grant."""
     parent: str | None = None
     incoming: tuple[Incoming, ...] = ()
     authorization: Mapping[str, Any] | None = None
@@ -194,6 +197,25 @@ class Record:
     """None: it cost something, and nobody knows how much."""
     dispatched: bool = True
     """False, with state OPEN: released before anything was sent; the attempt does not count."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolution:
+    """What a person or a probe found out about an UNKNOWN effect. `id` makes telling it twice one entry.
+
+    State DONE or FAILED; or OPEN, to let it be tried again as if it had never been.
+    """
+
+    id: str
+    effect_id: str
+    session_id: str
+    state: EffectState
+    by: str
+    reason: str
+    outcome: Mapping[str, Any]
+    """What the model is told from now on: status, code, text."""
+    result: bytes | None = None
+    shown: bytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

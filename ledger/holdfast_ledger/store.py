@@ -30,6 +30,7 @@ from holdfast_ledger.records import (
     Recorded,
     Registered,
     Registration,
+    Resolution,
     StoredMessage,
     TurnRecord,
 )
@@ -148,6 +149,15 @@ class Ledger:
         """End an attempt. The same record again, after its answer was lost, is accepted again."""
         recorded = await effects.record(self.database, record)
         self._changed(record.session_id)
+        return recorded
+
+    async def resolve(self, found: Resolution) -> Recorded:
+        """Settle an UNKNOWN effect, or open it again. Not accepted where it is not in doubt any more.
+
+        Raises `EffectMissing`, `SessionMissing`.
+        """
+        recorded = await effects.resolve(self.database, found)
+        self._changed(found.session_id)
         return recorded
 
     async def record_turn(self, turn: TurnRecord) -> Recorded:

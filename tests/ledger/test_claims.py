@@ -10,7 +10,11 @@ import pytest
 
 from holdfast.facts import Kind
 from holdfast.states import EffectState, RecoveryClass, Tier
-from holdfast_ledger.records import Busy, Granted, Record, Refused, Settled
+from holdfast_ledger.errors import EffectMissing
+from holdfast_ledger.records import Busy, Granted, PlannedCall, Record, Refused, Resolution, Settled
+from holdfast_ledger.store import Ledger
+from holdfast_ledger.verify import verify_session
+from tests.conftest import Database
 from tests.ledger.conftest import Conversation
 
 IN_DOUBT = (RecoveryClass.IDEMPOTENT, RecoveryClass.PROBE, RecoveryClass.OPERATOR)
@@ -392,3 +396,97 @@ async def test_a_transactional_tool_lands_with_its_record_or_not_at_all(conversa
 
     assert [await run(old.token), await run(new.token)] == [False, True]
     assert [row["id"] for row in await conversation.owner.fetch("SELECT id FROM public.booking")] == [new.token]
+
+
+@pytest.mark.parametrize("recovery", list(RecoveryClass))
+async def test_a_claim_whose_answer_was_lost_is_the_same_grant_when_asked_again(
+    conversation: Conversation, recovery: RecoveryClass
+) -> None:
+    call = await conversation.plan(recovery)
+    claim = conversation.call_claim(call)
+    first = await conversation.ledger.claim(claim)
+    await conversation.expire_lease(call)
+
+    assert await conversation.ledger.claim(claim) == first
+
+    assert isinstance(first, Granted)
+    assert len(await conversation.entries(Kind.EFFECT_INTENT)) == 1
+    assert isinstance(await conversation.claim(call), Granted if recovery is RecoveryClass.RETRY else Busy)
+
+
+@pytest.mark.parametrize("state", [EffectState.DONE, EffectState.FAILED, EffectState.OPEN])
+async def test_doubt_is_settled_once_by_who_found_out(conversation: Conversation, state: EffectState) -> None:
+    call = await conversation.plan()
+    granted = await conversation.grant(call, attempts=1)
+    await conversation.record(call, granted.token, EffectState.UNKNOWN)
+    found = Resolution(
+        id="r1",
+        effect_id=call.effect_id,
+        session_id=conversation.session_id,
+        state=state,
+        by="bo",
+        reason="asked the bank",
+        outcome={"status": "ok", "text": "bo checked"},
+    )
+
+    first = await conversation.ledger.resolve(found)
+    again = await conversation.ledger.resolve(found)
+
+    assert first.accepted
+    assert first == again
+    assert first.state is state
+    entries = await conversation.entries(Kind.EFFECT_RESOLVED)
+    assert [(entry["actor"], entry["outcome"]) for entry in entries] == [("bo", state.lower())]
+    assert not (await conversation.ledger.resolve(replace(found, id="r2", by="eve"))).accepted
+    if state is EffectState.OPEN:
+        assert (await conversation.grant(call, attempts=1)).attempt == 1
+    else:
+        assert await conversation.claim(call) == Settled(state=state, outcome=dict(found.outcome))
+
+
+async def test_an_effect_that_is_not_in_doubt_is_not_resolved(conversation: Conversation) -> None:
+    call = await conversation.plan()
+    found = Resolution(
+        id="r1",
+        effect_id=call.effect_id,
+        session_id=conversation.session_id,
+        state=EffectState.DONE,
+        by="bo",
+        reason="",
+        outcome={},
+    )
+    assert not (await conversation.ledger.resolve(found)).accepted
+    with pytest.raises(EffectMissing):
+        await conversation.ledger.resolve(replace(found, effect_id="none"))
+
+
+async def test_many_calls_at_once_with_one_outbox_keep_one_whole_chain(conversation: Conversation) -> None:
+    calls = [conversation.planned_call(recovery=RecoveryClass.IDEMPOTENT) for _ in range(24)]
+    await conversation.take_turn(*calls)
+    outbox = tuple(
+        conversation.fact(Kind.COMMAND_RECEIVED, f"command/{number}", actor="ana", outcome="interrupt")
+        for number in range(3)
+    )
+
+    async def run(call: PlannedCall) -> None:
+        granted = await conversation.grant(call, outbox=outbox)
+        await conversation.record(call, granted.token, EffectState.DONE)
+
+    async with asyncio.timeout(20):
+        await asyncio.gather(*(run(call) for call in calls))
+
+    assert len(await conversation.entries(Kind.COMMAND_RECEIVED)) == 3
+    assert len(await conversation.entries(Kind.EFFECT_OUTCOME)) == 24
+    assert (await verify_session(conversation.ledger.database, conversation.session_id)).ok
+
+
+async def test_it_all_works_without_prepared_statements(database: Database, conversation: Conversation) -> None:
+    conversation.ledger, kept = await Ledger.connect(database.dsn, pgbouncer=True), conversation.ledger
+    try:
+        call = await conversation.plan()
+        granted = await conversation.grant(call)
+        assert (await conversation.record(call, granted.token, EffectState.DONE)).accepted
+        assert len(await conversation.ledger.transcript(conversation.session_id, conversation.head)) == 2
+    finally:
+        await conversation.ledger.close()
+        conversation.ledger = kept

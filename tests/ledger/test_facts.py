@@ -86,6 +86,19 @@ async def test_the_same_fact_twice_is_one_entry(conversation: Conversation) -> N
     assert len(await conversation.entries(Kind.SESSION_STATUS)) == 1
 
 
+async def test_a_reset_workflow_may_ask_the_same_again_at_another_time(conversation: Conversation) -> None:
+    call = await conversation.plan()
+    first = asked(conversation, call)
+    later = asked(conversation, call, minutes=9).model_copy(update={"key": first.key})
+
+    await tell(conversation, first)
+    await tell(conversation, later)
+
+    assert len(await conversation.entries(Kind.APPROVAL_ASKED)) == 1
+    approval = (await conversation.ledger.reader.approvals())[0]
+    assert approval.expires_at == later.at + timedelta(hours=1)
+
+
 @pytest.mark.parametrize("change", [{"outcome": "running"}, {"body": {"reason": "other"}}, {"actor": "eve"}])
 async def test_the_same_key_with_other_content_is_a_conflict_and_nothing_of_it_is_written(
     conversation: Conversation, change: dict[str, Any]

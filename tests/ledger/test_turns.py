@@ -142,7 +142,8 @@ async def test_a_message_stored_by_digest_is_found_by_the_turn_that_names_it(con
 async def test_a_retried_model_claim_appends_its_messages_once(conversation: Conversation) -> None:
     claim = conversation.model_claim(conversation.user_message())
 
-    first, second = await conversation.ledger.claim(claim), await conversation.ledger.claim(claim)
+    first = await conversation.ledger.claim(claim)
+    second = await conversation.ledger.claim(replace(claim, nonce="another attempt"))
 
     assert isinstance(first, Granted)
     assert isinstance(second, Granted)

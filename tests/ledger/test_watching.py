@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import asyncpg
 import pytest
@@ -123,7 +124,7 @@ async def test_another_attempt_resets_the_view(conversation: Conversation, flush
         await conversation.ledger.claim(claim)
         flusher.put(chunk(0, "first try"))
         await watcher.until(lambda: watcher.text() == "first try")
-        await conversation.ledger.claim(claim)
+        await conversation.ledger.claim(replace(claim, nonce="another attempt"))
         flusher.put(chunk(0, "second try", token=2))
         flusher.put(chunk(1, " late words of the first", token=1))
         await watcher.until(lambda: watcher.text() == "second try")

@@ -10,5 +10,8 @@ SELECT holdfast.renew_effect($1, $2, $3)
 -- name: record_effect
 SELECT accepted, state, outcome, committed FROM holdfast.record_effect($1, $2, $3, $4, $5, $6, $7, $8)
 
+-- name: resolve_effect
+SELECT accepted, state, outcome, committed FROM holdfast.resolve_effect($1, $2, $3, $4, $5)
+
 -- name: record_turn
 SELECT accepted, state, outcome, committed FROM holdfast.record_turn($1, $2, $3, $4, $5, $6, $7)

@@ -115,6 +115,7 @@ CREATE TABLE holdfast.effect (
     ),
     token integer NOT NULL DEFAULT 0, -- fences attempts; the number of the last one
     worker text,
+    nonce text,                     -- of the claim that holds it: asking again, its answer lost, is the same claim
     lease_until timestamptz,        -- on the database's clock
     first_claimed_at timestamptz,   -- the provider's memory of our key starts here
     attempts_used integer NOT NULL DEFAULT 0,

@@ -5,7 +5,7 @@
 CREATE TYPE holdfast.claim AS (
     session_id text, effect_id text, kind text, turn integer, call text, tool text, tier text, service text,
     recovery text, key_ttl interval, fingerprint text, saga_id text, saga_epoch integer, request integer,
-    attempts integer, lease interval, worker text, parent text, first_head text, decision text,
+    attempts integer, lease interval, worker text, nonce text, parent text, first_head text, decision text,
     use_within interval, approver text
 );
 
@@ -166,8 +166,8 @@ DECLARE
     exhausted boolean;
     in_doubt boolean;
 BEGIN
-    SELECT fingerprint, state, token, lease_until, recovery, key_ttl, first_claimed_at, attempts_used, doubt,
-           outcome, args
+    SELECT fingerprint, state, token, nonce, lease_until, recovery, key_ttl, first_claimed_at, attempts_used,
+           doubt, outcome, args
     INTO e FROM holdfast.effect WHERE effect_id = c.effect_id AND session_key = s_key;
     IF NOT FOUND THEN
         RETURN holdfast.refused('effect_missing', format('no recorded turn planned the effect %s', c.effect_id));
@@ -186,6 +186,15 @@ BEGIN
         ));
     END IF;
 
+    IF e.state = 'CLAIMED' AND e.nonce = c.nonce THEN  -- granted before, and the answer was lost
+        UPDATE holdfast.effect SET lease_until = now + c.lease WHERE effect_id = c.effect_id;
+        v.verdict := 'granted';
+        v.token := e.token;
+        v.attempt := e.attempts_used;
+        v.probe := e.doubt AND e.recovery = 'probe';
+        v.args := e.args;
+        RETURN v;
+    END IF;
     exhausted := c.attempts > 0 AND e.attempts_used >= c.attempts;
     IF e.lease_until > now AND (e.recovery <> 'retry' OR exhausted) THEN
         v.verdict := 'busy';
@@ -222,7 +231,7 @@ BEGIN
 
     PERFORM holdfast.end_lost_attempt(c.effect_id, now);
     UPDATE holdfast.effect SET
-        state = 'CLAIMED', token = e.token + 1, worker = c.worker, lease_until = now + c.lease,
+        state = 'CLAIMED', token = e.token + 1, worker = c.worker, nonce = c.nonce, lease_until = now + c.lease,
         first_claimed_at = coalesce(first_claimed_at, now), attempts_used = attempts_used + 1,
         attempts_budget = c.attempts, key_ttl = coalesce(key_ttl, c.key_ttl), doubt = in_doubt,
         saga_id = c.saga_id, tier = coalesce(c.tier, tier), decision = c.decision, authorization_body = p_intent

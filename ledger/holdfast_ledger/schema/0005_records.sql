@@ -134,6 +134,45 @@ BEGIN
 END
 $$;
 
+-- A person or a probe found out about an effect in doubt: DONE, FAILED, or OPEN to be tried again as if it had
+-- never been. The same resolution again is accepted again.
+CREATE FUNCTION holdfast.resolve_effect(p jsonb, p_outcome bytea, p_result bytea, p_shown bytea, p_body bytea)
+RETURNS SETOF holdfast.recorded
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, holdfast, pg_temp AS $$
+DECLARE
+    s_key uuid := holdfast.key_of(p->>'session_id');
+    e record;
+    new_state text := p->>'state';
+    told_as text := format('@effect/%s/resolved/%s', p->>'effect_id', p->>'id');
+BEGIN
+    SELECT state, token, turn, call, saga_id, tool, tier, fingerprint INTO e
+    FROM holdfast.effect WHERE effect_id = p->>'effect_id' AND session_key = s_key FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'HF007', MESSAGE = format('there is no effect %s', p->>'effect_id');
+    END IF;
+    IF e.state <> 'UNKNOWN' OR new_state NOT IN ('DONE', 'FAILED', 'OPEN') THEN
+        RETURN NEXT holdfast.standing(p->>'effect_id', EXISTS (
+            SELECT FROM holdfast.entry o
+            WHERE o.session_key = s_key AND o.fact_key = told_as AND o.fact_digest = sha256(p_body)
+        ));
+        RETURN;
+    END IF;
+    UPDATE holdfast.effect SET
+        state = new_state, doubt = false, outcome = p_outcome, result = p_result, shown = p_shown,
+        attempts_used = CASE WHEN new_state = 'OPEN' THEN 0 ELSE attempts_used END,
+        first_claimed_at = CASE WHEN new_state = 'OPEN' THEN NULL ELSE first_claimed_at END,
+        settled_at = CASE WHEN new_state <> 'OPEN' THEN clock_timestamp() END,
+        settled_order = CASE WHEN new_state <> 'OPEN' THEN nextval('holdfast.settled_order') END
+    WHERE effect_id = p->>'effect_id';
+    PERFORM holdfast.append(
+        s_key, told_as, sha256(p_body), 'effect_resolved', clock_timestamp(), p_body, turn => e.turn,
+        call => e.call, effect_id => p->>'effect_id', token => e.token, saga_id => e.saga_id, tool => e.tool,
+        tier => e.tier, outcome => lower(new_state), actor => p->>'by', args_digest => e.fingerprint
+    );
+    RETURN NEXT holdfast.standing(p->>'effect_id', true);
+END
+$$;
+
 -- What a recorded model turn says, see holdfast_ledger.records.TurnRecord.
 CREATE TYPE holdfast.turn_recording AS (
     session_id text, effect_id text, token integer, turn integer, head text, next_head text, digest text,
