@@ -24,7 +24,7 @@ COMMANDS = {
     "close": Entry(f"{WHERE}.stop:close", "Finish a session, keeping what was done.", DAILY),
     "session": Entry(f"{WHERE}.session:session", "List and show sessions.", MANAGE),
     "approval": Entry(f"{WHERE}.approval:approval", "List what waits for a person.", MANAGE),
-    "effect": Entry(f"{WHERE}.effect:effect", "List and show what reached outside.", MANAGE),
+    "effect": Entry(f"{WHERE}.effect:effect", "List, show and resolve what reached outside.", MANAGE),
     "saga": Entry(f"{WHERE}.saga:saga", "List what each request did as one.", MANAGE),
     "tool": Entry(f"{WHERE}.tool:tool", "List, show and check tools.", MANAGE),
     "agent": Entry(f"{WHERE}.agent:agent", "List and show agents.", MANAGE),

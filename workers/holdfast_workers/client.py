@@ -44,9 +44,10 @@ from holdfast.messages import (
     SessionInput,
     SessionResult,
 )
-from holdfast.states import SessionStatus
+from holdfast.states import EffectState, SessionStatus
 from holdfast.wire import Wire
 from holdfast_ledger.errors import LedgerUnavailable
+from holdfast_ledger.reading import Reader
 from holdfast_ledger.records import Registration
 from holdfast_ledger.store import Ledger
 from holdfast_workers.sending import (
@@ -58,8 +59,10 @@ from holdfast_workers.sending import (
     SessionNotFound,
     Started,
     check_session_id,
+    details,
     message_body,
     new_id,
+    resolution,
 )
 from holdfast_workers.settings import TASK_QUEUE, Settings
 from holdfast_workers.telemetry.ambient import ambient_trace
@@ -230,10 +233,28 @@ class Holdfast:
         """Finish the session, keeping what was done."""
         return await self._command(session_id, "close", by, reason)
 
-    async def resolve(self, session_id: str, call: str, *, happened: bool, by: str, reason: str = "") -> Delivered:
-        """Tell a held session what a person found out; the ledger must have been told before."""
-        resolve = Resolve(id=new_id(), call=call, happened=happened, by=by, reason=reason)
-        return await self._deliver(session_id, "resolve", resolve.id, resolve)
+    async def resolve(self, effect_id: str, *, happened: bool, by: str, reason: str = "") -> Delivered:
+        """Say what a person found out about an effect whose outcome is unknown: to the ledger, then to its session.
+
+        Saying the same again is safe, also where the session was never told. Raises the ledger's `EffectMissing`,
+        and `Rejected` where the effect is not in doubt.
+        """
+        effect = await Reader(self.ledger.database).effect(effect_id)
+        state = EffectState.DONE if happened else EffectState.FAILED
+        found = Resolve(id=new_id(), call=effect.call or "", happened=happened, by=by, reason=reason)
+        recorded = await self.ledger.resolve(resolution(effect, found, state))
+        if not recorded.accepted and recorded.state is not state:
+            raise Rejected(f"The effect is {recorded.state}, so nobody needs to say what happened.", "not_pending")
+        try:
+            return await self._deliver(effect.session_id, "resolve", found.id, found)
+        except (SessionEnded, SessionNotFound, Rejected) as error:
+            # The ledger has it, and the session needs it no more.
+            return Delivered(id=found.id, how="now", detail=str(error))
+
+    async def look_again(self, session_id: str, *, by: str, reason: str = "") -> Delivered:
+        """Let a session go on that is held because Postgres was older than it. Raises `Rejected` if it is not."""
+        again = Resolve(id=new_id(), call="*", by=by, reason=reason)
+        return await self._deliver(session_id, "resolve", again.id, again)
 
     async def result(self, session_id: str) -> SessionResult:
         """Wait for the session's end.
@@ -362,18 +383,3 @@ def refusal(session_id: str, failure: WorkflowUpdateFailedError) -> HoldfastErro
             return SessionEnded(f"The session {session_id} ended before it could answer.")
         return Rejected(cause.message, cause.type or "invalid")
     return Rejected(str(cause), "invalid")
-
-
-def details(session_id: str, request: SessionInput) -> str:
-    """What the UI says of a session from its first moment on, in markdown. No message text: it is not secret enough
-    for a place that a payload codec may leave readable."""
-    principal = request.principal
-    lines = [
-        f"**Agent** {request.agent}",
-        f"**Requested by** {principal.requested_by}",
-        *([f"**On behalf of** {principal.on_behalf_of}"] if principal.on_behalf_of else []),
-        *([f"**Tenant** {principal.tenant}"] if principal.tenant else []),
-        *(f"**{name}** {value}" for name, value in sorted(principal.labels.items())),
-        f"Follow it: `holdfast attach {session_id}`",
-    ]
-    return "  \n".join(lines)

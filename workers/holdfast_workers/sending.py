@@ -1,4 +1,4 @@
-"""What a client sends and gets back: ids, messages, receipts, and the refusals it may meet."""
+"""What a client sends and gets back: ids, messages, findings, receipts, and the refusals it may meet."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from typing import Any, Literal
 
 from holdfast import ids
 from holdfast.errors import HoldfastError
-from holdfast.messages import MAX_MESSAGE_BYTES
+from holdfast.messages import MAX_MESSAGE_BYTES, Resolve, SessionInput
+from holdfast.states import CallStatus, EffectState
+from holdfast_ledger.records import Resolution
+from holdfast_ledger.views import Effect
 
 SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
@@ -99,3 +102,34 @@ def message_body(content: Content) -> bytes:
 def message_digest(content: Content) -> str:
     """The name under which a message is stored and sent."""
     return ids.digest(message_body(content))
+
+
+def resolution(effect: Effect, found: Resolve, state: EffectState) -> Resolution:
+    """What the ledger is told of an effect that a person looked into."""
+    what = "did happen" if found.happened else "did not happen"
+    text = f"{found.by} checked: this call {what}. {found.reason}".strip()
+    status = CallStatus.OK if found.happened else CallStatus.ERROR
+    return Resolution(
+        id=found.id,
+        effect_id=effect.effect_id,
+        session_id=effect.session_id,
+        state=state,
+        by=found.by,
+        reason=found.reason,
+        outcome={"status": status.value, "code": None if found.happened else "resolved", "text": text},
+    )
+
+
+def details(session_id: str, request: SessionInput) -> str:
+    """What the UI says of a session from its first moment on, in markdown. No message text: it is not secret enough
+    for a place that a payload codec may leave readable."""
+    principal = request.principal
+    lines = [
+        f"**Agent** {request.agent}",
+        f"**Requested by** {principal.requested_by}",
+        *([f"**On behalf of** {principal.on_behalf_of}"] if principal.on_behalf_of else []),
+        *([f"**Tenant** {principal.tenant}"] if principal.tenant else []),
+        *(f"**{name}** {value}" for name, value in sorted(principal.labels.items())),
+        f"Follow it: `holdfast attach {session_id}`",
+    ]
+    return "  \n".join(lines)

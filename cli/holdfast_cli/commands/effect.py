@@ -1,4 +1,4 @@
-"""`effect list | show`: everything that reached outside, and how it came out."""
+"""`effect list | show | resolve`: everything that reached outside, and how it came out."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from holdfast_cli.app import App
+from holdfast_cli.asking import as_option, user
 from holdfast_cli.commanding import Group, command, pass_app
+from holdfast_cli.delivery import DELIVERED_FIELDS, tell
 from holdfast_cli.exits import Exit
 from holdfast_cli.finding import find_session, parse_since, reader_of
 from holdfast_cli.output import cell, clean, money, shortened, span, table
 
 if TYPE_CHECKING:
     from holdfast_ledger.views import Attempt, Effect
+    from holdfast_workers.client import Delivered
 
 STATES = ("OPEN", "CLAIMED", "DONE", "FAILED", "UNKNOWN", "CANCELLED")
 
@@ -48,7 +51,7 @@ SHOW_FIELDS = {
 
 @click.group("effect", cls=Group)
 def effect() -> None:
-    """List and show what reached outside."""
+    """List, show and resolve what reached outside."""
 
 
 def record(found: Effect) -> dict[str, Any]:
@@ -169,5 +172,40 @@ def text_of(found: Effect, attempts: list[Attempt]) -> str:
     return "\n".join(lines)
 
 
-for each in (list_effects, show):
+@command(
+    "resolve",
+    examples=(
+        'holdfast effect resolve 5f3a9c01 --happened --reason "the bank shows the transfer"',
+        'holdfast effect resolve 5f3a9c01 --did-not-happen --reason "no booking under this key"',
+    ),
+    fields={"effect_id": "the effect", "state": "DONE or FAILED", **DELIVERED_FIELDS},
+)
+@click.argument("effect_id", metavar="EFFECT")
+@click.option("--happened/--did-not-happen", "happened", required=True, help="What you found out at the service.")
+@click.option("--reason", required=True, help="How you know; recorded, and told to the model.")
+@as_option
+@pass_app
+def resolve(app: App, effect_id: str, happened: bool, reason: str, as_user: str | None) -> int:
+    """Say what happened to an effect whose outcome is unknown, so that its held session goes on.
+
+    Look at the service first: `holdfast effect show` gives the key it saw. Nothing is sent again. The answer is
+    recorded in the ledger with your name, and cannot be taken back.
+    """
+
+    async def tell_both() -> tuple[str, str, Delivered]:
+        async with app.client() as client:
+            reader = reader_of(client.ledger)
+            found = await reader.effect(await reader.effect_id(effect_id))
+            delivered = await client.resolve(
+                found.effect_id, happened=happened, by=as_user or user(), reason=reason
+            )
+            return found.effect_id, found.session_id, delivered
+
+    whole_id, session_id, delivered = app.run(tell_both())
+    state = "DONE" if happened else "FAILED"
+    tell(app, session_id, delivered, f"Recorded as {state}", effect_id=whole_id, state=state)
+    return Exit.DONE
+
+
+for each in (list_effects, show, resolve):
     effect.add_command(each)

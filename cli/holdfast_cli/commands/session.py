@@ -1,4 +1,4 @@
-"""`session list | show`: sessions as they stand."""
+"""`session list | show | recheck`: sessions as they stand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from holdfast_cli.app import App
+from holdfast_cli.asking import as_option, pairs, user
 from holdfast_cli.commanding import Group, command, pass_app
+from holdfast_cli.delivery import DELIVERED_FIELDS, tell
 from holdfast_cli.exits import Exit
 from holdfast_cli.finding import find_session, parse_since, reader_of
 from holdfast_cli.output import cell, money, spent
@@ -15,6 +17,7 @@ from holdfast_cli.watching import shown, watch_option
 
 if TYPE_CHECKING:
     from holdfast_ledger.views import Session
+    from holdfast_workers.client import Delivered
 
 STATUSES = ("running", "idle", "waiting", "held", "closing", "completed", "failed", "aborted")
 
@@ -100,7 +103,6 @@ def list_sessions(
 ) -> int:
     """List sessions, newest first."""
     from holdfast.states import SessionStatus
-    from holdfast_cli.asking import pairs
 
     async def read() -> list[Session]:
         async with app.ledger() as ledger:
@@ -167,5 +169,27 @@ def text_of(app: App, found: Session) -> str:
     return "\n".join([found.id, *(f"  {name:<8}  {cell(value)}" for name, value in facts.items() if value)])
 
 
-for each in (list_sessions, show):
+@command(
+    "recheck",
+    examples=('holdfast session recheck 0198a7c2 --reason "the backup is restored"',),
+    fields=DELIVERED_FIELDS,
+)
+@click.argument("session")
+@click.option("--reason", default="", help="Recorded with the command.")
+@as_option
+@pass_app
+def recheck(app: App, session: str, reason: str, as_user: str | None) -> int:
+    """Let a session look again that is held because Postgres was older than it. It goes on only if all is there."""
+
+    async def again() -> tuple[str, Delivered]:
+        async with app.client() as client:
+            found = await find_session(client.ledger, session)
+            return found, await client.look_again(found, by=as_user or user(), reason=reason)
+
+    session_id, delivered = app.run(again())
+    tell(app, session_id, delivered, "It looks again")
+    return Exit.DONE
+
+
+for each in (list_sessions, show, recheck):
     session.add_command(each)
