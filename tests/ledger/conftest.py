@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -222,6 +223,16 @@ class Conversation:
 
     def fact(self, kind: Kind, key: str, **changes: Any) -> Fact:
         return Fact(key=key, kind=kind, at=changes.pop("at", START), **changes)
+
+
+async def all_wait_for_a_lock(owner: asyncpg.Connection, number: int) -> None:
+    """Wait until so many other connections wait for a lock."""
+    async with asyncio.timeout(10):
+        while number != await owner.fetchval(  # noqa: ASYNC110  # what waits is inside Postgres
+            "SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_stat_activity USING (pid) "
+            "WHERE NOT granted AND datname = current_database()"
+        ):
+            await asyncio.sleep(0.01)
 
 
 @pytest.fixture

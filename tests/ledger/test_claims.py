@@ -6,7 +6,6 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
-import asyncpg
 import pytest
 
 from holdfast.facts import Kind
@@ -15,7 +14,7 @@ from holdfast_ledger.records import Busy, Granted, PlannedCall, Refused, Settled
 from holdfast_ledger.store import Ledger
 from holdfast_ledger.verify import verify_session
 from tests.conftest import Database
-from tests.ledger.conftest import Conversation
+from tests.ledger.conftest import Conversation, all_wait_for_a_lock
 
 
 async def test_a_granted_call_gets_its_arguments_and_an_intent_entry_with_its_authorization(
@@ -38,7 +37,7 @@ async def test_concurrent_claims_give_one_grant(database: Database, conversation
         async with conversation.owner.transaction():
             await conversation.owner.execute("SELECT FROM holdfast.saga FOR UPDATE")
             claims = [asyncio.create_task(conversation.claim(call)) for _ in range(8)]
-            await _all_wait_for_a_lock(conversation.owner, len(claims))
+            await all_wait_for_a_lock(conversation.owner, len(claims))
         results = await asyncio.gather(*claims)
     finally:
         await conversation.ledger.close()
@@ -47,15 +46,6 @@ async def test_concurrent_claims_give_one_grant(database: Database, conversation
     assert len([result for result in results if isinstance(result, Granted)]) == 1
     assert len([result for result in results if isinstance(result, Busy)]) == 7
     assert len(await conversation.entries(Kind.EFFECT_INTENT)) == 1
-
-
-async def _all_wait_for_a_lock(owner: asyncpg.Connection, number: int) -> None:
-    async with asyncio.timeout(10):
-        while number != await owner.fetchval(  # noqa: ASYNC110  # what waits is inside Postgres
-            "SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_stat_activity USING (pid) "
-            "WHERE NOT granted AND datname = current_database()"
-        ):
-            await asyncio.sleep(0.01)
 
 
 async def test_a_live_lease_says_when_to_ask_again(conversation: Conversation) -> None:

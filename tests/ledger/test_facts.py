@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 
 from holdfast.facts import Fact, Kind
 from holdfast.states import EffectState
 from holdfast_ledger.errors import FactRefused, LedgerConflict, SessionMissing
 from holdfast_ledger.records import Granted, PlannedCall, Refused, Settled
-from tests.ledger.conftest import START, Conversation
+from holdfast_ledger.store import Ledger
+from tests.conftest import Database
+from tests.ledger.conftest import START, Conversation, all_wait_for_a_lock
 
 
 def status(conversation: Conversation, word: str, *, minutes: int, key: str | None = None) -> Fact:
@@ -285,3 +289,28 @@ async def test_what_is_dispatched_cannot_be_decided_against_any_more(conversatio
     )
 
     assert (await conversation.record(call, granted.token, EffectState.DONE)).accepted
+
+
+async def test_a_transaction_that_lost_a_deadlock_is_run_again(
+    database: Database, conversation: Conversation, owner: asyncpg.Connection
+) -> None:
+    call = await conversation.plan()
+    await tell(conversation, asked(conversation, call))
+    decision = await decided(conversation, call)
+    name = await owner.fetchval("SELECT current_database()")
+    await owner.execute(f"ALTER DATABASE {name} SET deadlock_timeout = '50ms'")
+    conversation.ledger, kept = await Ledger.connect(database.dsn), conversation.ledger
+    try:
+        async with owner.transaction():
+            await owner.execute("SET LOCAL deadlock_timeout = '20s'")  # so that the other one is the victim
+            await owner.execute("SELECT FROM holdfast.chain FOR UPDATE")
+            telling = asyncio.create_task(tell(conversation, decision))
+            await all_wait_for_a_lock(owner, 1)
+            await owner.execute("UPDATE holdfast.approval SET tool = tool")
+        await telling
+    finally:
+        await conversation.ledger.close()
+        conversation.ledger = kept
+
+    assert len(await conversation.entries(Kind.APPROVAL_DECIDED)) == 1
+    assert (await conversation.ledger.reader.approvals(pending=False))[0].state == "approved"

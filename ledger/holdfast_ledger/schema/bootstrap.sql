@@ -7,6 +7,9 @@ DECLARE
     name text;
     owned_by text;
 BEGIN
+    IF current_setting('server_version_num')::integer < 180000 THEN
+        RAISE EXCEPTION 'this is PostgreSQL %, and the ledger needs 18 or newer', current_setting('server_version');
+    END IF;
     IF current_setting('server_encoding') <> 'UTF8' THEN
         RAISE EXCEPTION 'the database has encoding %, and the ledger needs UTF8', current_setting('server_encoding');
     END IF;
