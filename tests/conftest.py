@@ -166,7 +166,7 @@ class House:
         connection = await asyncpg.connect(self.database.owner_dsn)
         try:
             async with asyncio.timeout(SETTLE_WITHIN_S):
-                while not (row := await connection.fetchrow(query, *args)):
+                while (row := await connection.fetchrow(query, *args)) is None:  # noqa: ASYNC110 - asks Postgres
                     await asyncio.sleep(0.02)
             return row
         finally:

@@ -32,6 +32,7 @@ class Openings:
         try:
             catalogue = self._book.catalogue(request.agent, request.principal)
         except DeclarationError as error:
+            await self._ledger.refuse_session(request.session_id, str(error), request.started_at)
             return SessionPlan(refused=str(error))
         digest, body = catalogue_body(catalogue)
         principal = request.principal

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import asyncpg
@@ -124,6 +124,11 @@ class Ledger:
             *parameters.facts(opening.outbox),
         )
         self._changed(opening.session_id)
+
+    async def refuse_session(self, session_id: str, reason: str, at: datetime) -> None:
+        """Say that an announced session was never opened; one that was opened is left alone."""
+        await self.database.rows("refuse_session", session_id, parameters.clear(reason), at)
+        self._changed(session_id)
 
     async def catalogue(self, digest: str) -> Catalogue:
         """Load by digest; cached, since it is immutable. Raises `LedgerError` where it is not stored."""

@@ -185,7 +185,8 @@ turns:
         session = await house.start("lose")
         await house.until(session, "held")
         assert runs() == ["lost parcel"]
-        await house.holdfast.resolve(session, "1.1", happened=True, by="ann", reason="the parcel is there")
+        (effect,) = await house.rows("SELECT effect_id FROM holdfast.effect WHERE state = 'UNKNOWN'")
+        await house.holdfast.resolve(effect["effect_id"], happened=True, by="ann", reason="the parcel is there")
         await house.until(session, "idle")
         assert runs() == ["lost parcel"]
         assert await said(house, session) == "ok"

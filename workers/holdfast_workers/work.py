@@ -26,8 +26,8 @@ from holdfast_ledger.standing import read_standing
 from holdfast_ledger.stream import Flusher
 from holdfast_workers.config_file import load_config
 from holdfast_workers.settings import Settings, SettingsError
-from holdfast_workflows import attributes
 from holdfast_workers.telemetry.worker import OFF, WorkerTelemetry
+from holdfast_workflows import attributes
 
 if TYPE_CHECKING:
     from holdfast_ledger.store import Ledger

@@ -80,7 +80,7 @@ def _deny(state: SessionState, open_call: OpenCall, turn: int, now: datetime, *,
     open_call.settle(CallStatus.DENIED, reason)
     state.outbox.append(
         Fact(
-            key=f"decided:{open_call.number}:{open_call.call.digest[:16]}",
+            key=f"decided:{state.run}:{open_call.number}:{open_call.call.digest[:16]}",
             kind=Kind.CALL_DECIDED,
             at=now,
             turn=turn,
@@ -100,7 +100,7 @@ def _ask(state: SessionState, open_call: OpenCall, turn: int, now: datetime) -> 
     open_call.ask = Ask(asked_at=now, expires_at=now + policy.approval_expiry)
     state.outbox.append(
         Fact(
-            key=f"asked:{open_call.number}:{open_call.call.digest[:16]}",
+            key=f"asked:{state.run}:{open_call.number}:{open_call.call.digest[:16]}",
             kind=Kind.APPROVAL_ASKED,
             at=now,
             turn=turn,
@@ -131,7 +131,7 @@ def _wait_in_workflow(state: SessionState, open_call: OpenCall, turn: int, now: 
     open_call.ask = Ask(asked_at=now, question=True)
     state.outbox.append(
         Fact(
-            key=f"question:{open_call.number}:{open_call.call.digest[:16]}",
+            key=f"question:{state.run}:{open_call.number}:{open_call.call.digest[:16]}",
             kind=Kind.QUESTION_ASKED,
             at=now,
             turn=turn,
@@ -165,10 +165,11 @@ def _decision_for(state: SessionState, open_call: OpenCall) -> Decide | None:
 
 def _apply(state: SessionState, open_call: OpenCall, turn: OpenTurn, decision: Decide, now: datetime) -> None:
     assert state.plan is not None
-    who = decision.by if decision.authenticated else f"{decision.by} (unauthenticated)"
     _decided(state, open_call, turn, decision, "approved" if decision.approve else "denied", now)
     if not decision.approve:
-        open_call.settle(CallStatus.DENIED, f"{who} denied this call: {decision.reason or 'no reason given'}")
+        open_call.settle(
+            CallStatus.DENIED, f"{decision.by} denied this call: {decision.reason or 'no reason given'}"
+        )
         return
     open_call.ask = None
     open_call.authorization = Authorization(
@@ -200,7 +201,7 @@ def _decided(
 ) -> None:
     state.outbox.append(
         Fact(
-            key=f"approval:{open_call.number}:{decision.id}",
+            key=f"approval:{state.run}:{open_call.number}:{decision.id}",
             kind=Kind.APPROVAL_DECIDED,
             at=now,
             turn=turn.number,
@@ -269,7 +270,7 @@ def cancel_open(
         open_call.settle(CallStatus.CANCELLED, reason)
         state.outbox.append(
             Fact(
-                key=f"cancelled:{open_call.number}:{open_call.call.digest[:16]}",
+                key=f"cancelled:{state.run}:{open_call.number}:{open_call.call.digest[:16]}",
                 kind=Kind.CALL_DECIDED,
                 at=now,
                 turn=turn.number,

@@ -59,7 +59,7 @@ class Display:
         state.changes += 1
         state.outbox.append(
             Fact(
-                key=f"status:{state.head[:12]}:{state.changes}",
+                key=f"status:{state.run}:{state.changes}",
                 kind=Kind.SESSION_STATUS,
                 at=workflow.now(),
                 turn=state.turn,

@@ -102,7 +102,7 @@ class Mailbox:
         setattr(self._state, name, command)
         self._state.outbox.append(
             Fact(
-                key=f"command:{command.id}",
+                key=f"command:{self._state.run}:{command.id}",
                 kind=Kind.COMMAND_RECEIVED,
                 at=self._now(),
                 actor=command.by,

@@ -94,7 +94,7 @@ def _user_message(message: Send, state: SessionState, now: datetime) -> UserMess
     digest = message.digest or message_digest(message.text or "")
     state.outbox.append(
         Fact(
-            key=f"message:{message.id}",
+            key=f"message:{state.run}:{message.id}",
             kind=Kind.MESSAGE_RECEIVED,
             at=now,
             turn=state.turn + 1,
@@ -173,7 +173,7 @@ def close_request(
         return
     state.outbox.append(
         Fact(
-            key=f"request:{request.saga.id}:closed",
+            key=f"request:{state.run}:{request.number}",
             kind=Kind.REQUEST_CLOSED,
             at=now,
             saga_id=request.saga.id,

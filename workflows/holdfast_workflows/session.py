@@ -47,6 +47,7 @@ class AgentSession(Handlers):
     def __init__(self, start: Any, carried: SessionState | None = None) -> None:
         # `start` is refused in `run`: raising here would fail the workflow task for ever, not the session
         super().__init__(carried or requests.new_session(start, workflow.info(), workflow.now()))
+        self.state.run = workflow.info().run_id[:13]
         self.outbox = Outbox(self.state)
         self.display = Display(self.state)
         self.alarm = Alarm()
@@ -336,7 +337,7 @@ class AgentSession(Handlers):
         request.final_done = state.plan.limits.at_end == "stop"
         state.outbox.append(
             Fact(
-                key=f"limit:{state.turn}",
+                key=f"limit:{state.run}:{state.turn}",
                 kind=Kind.LIMIT_REACHED,
                 at=workflow.now(),
                 turn=state.turn,

@@ -115,6 +115,8 @@ class SessionState(_State):
     resolved: list[Resolve] = []
     trace: dict[str, str] = {}
     """W3C trace context of the last message."""
+    run: str = ""
+    """Head of the run's id. It is in the keys of facts that a reset may tell otherwise."""
     changes: int = 0
     """Counts status changes told to the ledger."""
     status: SessionStatus = SessionStatus.RUNNING

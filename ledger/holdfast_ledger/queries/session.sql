@@ -15,6 +15,9 @@ SELECT holdfast.store_content($1, $2, $3)
 -- name: open_session
 SELECT holdfast.open_session($1, $2, $3, $4, $5, $6)
 
+-- name: refuse_session
+SELECT holdfast.refuse_session($1, $2, $3)
+
 -- name: catalogue
 SELECT body FROM holdfast.catalogue WHERE digest = $1
 

@@ -316,6 +316,13 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
     FROM holdfast.effect e WHERE e.saga_id = open_saga AND e.kind <> 'model'
 $$;
 
+-- A session whose workflow refused to open it: the client's announcement must not look alive for ever.
+CREATE FUNCTION holdfast.refuse_session(p_session_id text, p_reason text, p_at timestamptz) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, holdfast, pg_temp AS $$
+    UPDATE holdfast.session SET status = 'failed', status_reason = p_reason, status_at = p_at, ended_at = p_at
+    WHERE id = p_session_id AND first_run_id IS NULL
+$$;
+
 CREATE FUNCTION holdfast.close_session(
     p jsonb, p_body bytea, p_facts jsonb, p_digests bytea[], p_bodies bytea[]
 ) RETURNS void

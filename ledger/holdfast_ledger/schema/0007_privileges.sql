@@ -17,6 +17,7 @@ GRANT EXECUTE ON FUNCTION
     holdfast.register_session(jsonb),
     holdfast.store_content(text, text, bytea),
     holdfast.open_session(jsonb, bytea, bytea, jsonb, bytea[], bytea[]),
+    holdfast.refuse_session(text, text, timestamptz),
     holdfast.append_facts(text, jsonb, bytea[], bytea[]),
     holdfast.claim_effect(jsonb, bytea, bytea, bytea, jsonb, bytea[], jsonb, bytea[], bytea[]),
     holdfast.renew_effect(text, integer, interval),
