@@ -16,17 +16,21 @@ class Alarm:
         self._task: asyncio.Task[None] | None = None
         self._rings_at: datetime | None = None
 
-    async def wait(self, condition: Callable[[], bool], *, until: datetime | None) -> None:
-        """Return when the condition holds, or at `until` at the latest; maybe earlier."""
-        task = self._set(until) if until is not None else None
+    async def wait(self, condition: Callable[[], bool], *, until: datetime | None, why: str) -> None:
+        """Return when the condition holds, or at `until` at the latest; maybe earlier.
+
+        `why` names the timer in the Temporal UI.
+        """
+        task = self._set(until, why) if until is not None else None
         await workflow.wait_condition(lambda: condition() or (task is not None and task.done()))
 
-    def _set(self, moment: datetime) -> asyncio.Task[None]:
+    def _set(self, moment: datetime, why: str) -> asyncio.Task[None]:
         if self._task and not self._task.done() and self._rings_at and self._rings_at <= moment:
             return self._task
         self.stop()
         self._rings_at = moment
-        self._task = asyncio.create_task(workflow.sleep(max(moment - workflow.now(), timedelta(0))))
+        duration = max(moment - workflow.now(), timedelta(0))
+        self._task = asyncio.create_task(workflow.sleep(duration, summary=why))
         return self._task
 
     def stop(self) -> None:

@@ -120,7 +120,7 @@ class AgentSession(Handlers):
         await self.outbox.flush()
         deadline = workflow.now() + state.plan.limits.idle_timeout
         while not (state.queue or state.close) and workflow.now() < deadline:
-            await self.alarm.wait(lambda: bool(state.queue or state.close), until=deadline)
+            await self.alarm.wait(lambda: bool(state.queue or state.close), until=deadline, why="idle timeout")
         if not (state.queue or state.close):
             self._close_because("no message within the idle timeout")
 
@@ -191,7 +191,9 @@ class AgentSession(Handlers):
             await self.outbox.flush()
             if not self._running and self._should_continue_as_new():
                 return  # nothing is in flight: the next run goes on waiting
-            await self.alarm.wait(lambda: self._has_news(turn), until=calls.next_wake(turn))
+            await self.alarm.wait(
+                lambda: self._has_news(turn), until=calls.next_wake(turn), why="an approval expires, or a wait ends"
+            )
         self.state.incoming.append(turn.results())
         request.turn = None
 
