@@ -6,7 +6,6 @@ repeats the activity until some attempt has settled the row.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,11 +22,11 @@ from holdfast.errors import ToolRefused
 from holdfast.facts import Fact, Kind
 from holdfast.states import CallStatus, EffectState, Tier
 from holdfast_activities.calls.attempt import CallAttempt, Surroundings
-from holdfast_activities.calls.halt import Halt, HaltReason
-from holdfast_activities.calls.recording import later
 from holdfast_activities.calls.report import CallReport, log_call
+from holdfast_activities.halt import Halt, wound_up
 from holdfast_activities.lease import beating
 from holdfast_activities.resources import Resources
+from holdfast_activities.retries import busy, later
 from holdfast_activities.tools.book import ToolBook
 from holdfast_ledger.errors import LedgerError, LedgerUnavailable
 from holdfast_ledger.records import Busy, Claim, Granted, Refused, Settled
@@ -91,19 +90,7 @@ class CallExecutions:
             ApplicationError: retryable; a later attempt settles the call.
             asyncio.CancelledError: it was stopped before it had an effect, and released.
         """
-        halt = Halt()
-        work = asyncio.create_task(self._attempt(request, halt))
-        while True:
-            try:
-                outcome = await asyncio.shield(work)
-            except asyncio.CancelledError:
-                if work.done():
-                    raise
-                halt.call(_reason())  # the attempt winds up by itself; a dispatched write finishes
-                continue
-            if outcome is None:
-                raise asyncio.CancelledError
-            return outcome
+        return await wound_up(lambda halt: self._attempt(request, halt))
 
     async def _attempt(self, request: ExecuteCall, halt: Halt) -> CallOutcome | None:
         async with beating():
@@ -175,9 +162,7 @@ class CallExecutions:
             case Settled():
                 return settled(claimed)
             case Busy():
-                raise later(
-                    "another attempt of this call is at work", "EffectBusy", claimed.retry_after, ordinary=True
-                )
+                raise busy("call", claimed.retry_after)
             case Refused() if claimed.code in HELD_CODES:
                 return CallOutcome(status=CallStatus.CANCELLED, code=claimed.code, held=claimed.reason)
             case Refused() if claimed.code in CLOSED_CODES:
@@ -244,12 +229,6 @@ def _closed(card: ToolCard, tier: Tier, refused: Refused) -> CallOutcome:
     return CallOutcome(
         status=CallStatus.CANCELLED, code=refused.code, text=f"This call was not run: {refused.reason}."
     )
-
-
-def _reason() -> HaltReason:
-    """Why this attempt is to stop: only a cancel that somebody asked for ends the call."""
-    details = activity.cancellation_details()
-    return "cancel" if details is not None and details.cancel_requested else "release"
 
 
 def _trace(given: Mapping[str, str]) -> dict[str, str]:

@@ -7,13 +7,11 @@ that may pass are Temporal's to retry; all others end the turn with words for th
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from temporalio import activity
-from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from holdfast import ids
 from holdfast.contracts import LEASE, ModelTurn, TurnResult
@@ -21,10 +19,12 @@ from holdfast.errors import EffectConflict, HeadMissing
 from holdfast.pricing import PriceTable
 from holdfast.states import EffectState, RecoveryClass
 from holdfast_activities.attempt_report import AttemptReport
+from holdfast_activities.halt import Halt, wound_up
 from holdfast_activities.incoming import incoming_messages
 from holdfast_activities.lease import RENEWAL, beating
 from holdfast_activities.planned_calls import ToolBook
-from holdfast_activities.turn_attempt import MAX_ATTEMPTS, ChunkSink, Halt, HaltReason, TurnAttempt
+from holdfast_activities.retries import busy, later
+from holdfast_activities.turn_attempt import MAX_ATTEMPTS, ChunkSink, TurnAttempt
 from holdfast_ledger.errors import LedgerError, LedgerUnavailable
 from holdfast_ledger.records import Busy, Claim, Granted, Refused, Settled
 from holdfast_ledger.store import Ledger
@@ -81,20 +81,9 @@ class ModelTurns:
 
         Raises:
             ApplicationError: retryable; the effect is OPEN again and the next attempt may follow.
+            asyncio.CancelledError: released, since the worker or this attempt is to stop.
         """
-        halt = Halt()
-        work = asyncio.create_task(self._attempt(request, halt))
-        while True:
-            try:
-                result = await asyncio.shield(work)
-            except asyncio.CancelledError:
-                if work.cancelled():
-                    raise  # the whole process is stopping
-                halt.call(_reason())  # the attempt winds up by itself; wait for it
-                continue
-            if result is None:
-                raise asyncio.CancelledError  # released: the next attempt goes on
-            return result
+        return await wound_up(lambda halt: self._attempt(request, halt))
 
     async def _attempt(self, request: ModelTurn, halt: Halt) -> TurnResult | None:
         """One attempt; None when it was released because the worker, or this attempt, is to stop."""
@@ -156,26 +145,10 @@ def _without_grant(claimed: Settled | Busy | Refused) -> TurnResult:
         case Settled():
             return TurnResult(failed=f"this turn was {claimed.state.lower()} before it could run")
         case Busy():
-            raise ApplicationError(
-                "another attempt of this turn is at work",
-                type="EffectBusy",
-                next_retry_delay=claimed.retry_after,
-                category=ApplicationErrorCategory.BENIGN,
-            )
+            raise busy("turn", claimed.retry_after)
         case Refused() if claimed.code in HELD_CODES:
             return TurnResult(held=claimed.reason)
         case Refused() if claimed.code in LATER_CODES:
-            raise ApplicationError(
-                claimed.reason,
-                type=f"Refused.{claimed.code}",
-                next_retry_delay=claimed.retry_after or LEASE,
-                category=ApplicationErrorCategory.BENIGN,
-            )
+            raise later(claimed.reason, f"Refused.{claimed.code}", claimed.retry_after or LEASE, ordinary=True)
         case Refused():
             return TurnResult(failed=claimed.reason)
-
-
-def _reason() -> HaltReason:
-    """Why this attempt is to stop: only a cancel that somebody asked for means an interrupt."""
-    details = activity.cancellation_details()
-    return "interrupt" if details is not None and details.cancel_requested else "release"

@@ -7,17 +7,14 @@ decided on before anything else is asked for: a whole answer wins over an interr
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from itertools import chain, repeat
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from temporalio import activity
-from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from holdfast import ids
 from holdfast.budget import Usage
@@ -26,6 +23,7 @@ from holdfast.contracts import LEASE, ModelTurn, TurnResult
 from holdfast.pricing import PriceTable, cost_usd, server_tools_usd
 from holdfast.states import EffectState
 from holdfast_activities.attempt_report import AttemptOutcome, AttemptReport
+from holdfast_activities.halt import Halt
 from holdfast_activities.lease import renewing
 from holdfast_activities.messages_api.answer import Answer, Piece
 from holdfast_activities.messages_api.failures import Failure, classify
@@ -33,6 +31,8 @@ from holdfast_activities.messages_api.keeping import kept_blocks, said_blocks
 from holdfast_activities.messages_api.reader import read_answer
 from holdfast_activities.messages_api.request import ModelRequest, build_request
 from holdfast_activities.planned_calls import Plan, ToolBook, plan_calls
+from holdfast_activities.recording import until_recorded
+from holdfast_activities.retries import backoff, later, superseded
 from holdfast_ledger.errors import LedgerUnavailable
 from holdfast_ledger.records import Chunk, Granted, Record, Recorded, StoredMessage, TurnRecord
 from holdfast_ledger.store import Ledger
@@ -44,11 +44,6 @@ MAX_ATTEMPTS = 10
 """Attempt budget of a turn, counted by the ledger; then an error that might pass ends it like one that does not."""
 MAX_ELAPSED = timedelta(minutes=30)
 """No attempt is made later than this after the first."""
-BACKOFF_FIRST = timedelta(milliseconds=500)
-BACKOFF_MOST = timedelta(seconds=30)
-RECORD_PATIENCE = timedelta(minutes=10)
-"""How long a paid answer waits for Postgres in this process."""
-RECORD_PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
 BYTES_PER_TOKEN = 3
 """A cautious guess, for budgets only, where the API was cut off before it counted."""
 MAX_HEAD = 200
@@ -60,25 +55,6 @@ class ChunkSink(Protocol):
     def put(self, chunk: Chunk) -> None:
         """Take a chunk for watchers. Never blocks and never fails: a chunk may be lost, a turn may not."""
         ...
-
-
-HaltReason = Literal["interrupt", "release", "fenced"]
-"""`interrupt`: keep what was said. `release`: the next attempt goes on. `fenced`: a newer one already does."""
-
-
-class Halt:
-    """A request to stop streaming, and why. The first reason stands."""
-
-    def __init__(self) -> None:
-        self._event = asyncio.Event()
-        self.reason: HaltReason | None = None
-
-    def call(self, reason: HaltReason) -> None:
-        self.reason = self.reason or reason
-        self._event.set()
-
-    async def called(self) -> None:
-        await self._event.wait()
 
 
 @dataclass(kw_only=True)
@@ -120,14 +96,14 @@ class TurnAttempt:
             if self._answer.complete:
                 return await self._record_answer(request)
             match halt.reason:
-                case "interrupt":
+                case "cancel":
                     return await self._record_interrupted(request)
                 case "release":
                     await self._release("released", {"reason": "the attempt was stopped"})
                     return None
                 case "fenced":
                     self._report("superseded")
-                    raise _superseded()
+                    raise superseded("turn")
             assert error is not None  # nothing else ends a stream early
             return await self._fail(error)
 
@@ -215,7 +191,7 @@ class TurnAttempt:
             saga_epoch=self.request.saga.epoch,
             commit_saga=commit_saga,
         )
-        recorded = await _until_recorded(lambda: self.ledger.record_turn(turn))
+        recorded = await until_recorded(lambda: self.ledger.record_turn(turn))
         if not recorded.accepted:
             self._report("superseded", usd=result.usd)
             return _standing(recorded)
@@ -230,7 +206,7 @@ class TurnAttempt:
             raise error  # a bug of ours: Temporal shows it and tries again
         if failure.permanent:
             return await self._record_failed(failure.message, failure, "permanent")
-        delay = failure.retry_after or self._backoff()
+        delay = failure.retry_after or backoff(self.grant.attempt)
         if self.now() + delay - activity.info().scheduled_time > MAX_ELAPSED:
             message = f"{failure.message}; given up, since {MAX_ELAPSED} after the first attempt would be over"
             return await self._record_failed(message, failure, "transient")
@@ -238,22 +214,13 @@ class TurnAttempt:
         recorded = await self._release("transient", failure.evidence, given_up=given_up, kind=failure.kind)
         if recorded is not None and recorded.state is EffectState.FAILED:  # that was the last attempt
             return _standing(recorded)
-        raise ApplicationError(
-            failure.message,
-            type=f"Model.{failure.kind}",
-            next_retry_delay=delay,
-            category=ApplicationErrorCategory.BENIGN if failure.busy else ApplicationErrorCategory.UNSPECIFIED,
-        )
-
-    def _backoff(self) -> timedelta:
-        doublings = min(self.grant.attempt - 1, 10)  # beyond, the bound holds anyway
-        return min(BACKOFF_FIRST * int(2**doublings), BACKOFF_MOST) * random.uniform(0.5, 1.0)
+        raise later(failure.message, f"Model.{failure.kind}", delay, ordinary=failure.busy)
 
     async def _record_failed(self, message: str, failure: Failure, outcome: AttemptOutcome) -> TurnResult:
         result = TurnResult(failed=message, usd=self._unfinished_cost())
         self._report(outcome, usd=result.usd, error=failure.kind)
         record = self._end(EffectState.FAILED, result.model_dump(mode="json"), failure.evidence)
-        recorded = await _until_recorded(lambda: self.ledger.record(record))
+        recorded = await until_recorded(lambda: self.ledger.record(record))
         return result if recorded.accepted else _standing(recorded)
 
     async def _release(
@@ -349,34 +316,11 @@ class TurnAttempt:
         )
 
 
-async def _until_recorded(record: Callable[[], Awaitable[Recorded]]) -> Recorded:
-    """Record although Postgres is away: the token decides, however late it is."""
-    deadline = time.monotonic() + RECORD_PATIENCE.total_seconds()
-    pauses = chain(RECORD_PAUSES, repeat(RECORD_PAUSES[-1]))
-    while True:
-        try:
-            return await record()
-        except LedgerUnavailable:
-            if time.monotonic() > deadline:
-                raise
-            activity.logger.warning("a turn waits for Postgres to be recorded")
-        await asyncio.sleep(next(pauses))
-
-
 def _standing(recorded: Recorded) -> TurnResult:
     """The outcome of the attempt that was faster."""
     if recorded.outcome is None:
-        raise _superseded()
+        raise superseded("turn")
     return TurnResult.model_validate(recorded.outcome)
-
-
-def _superseded() -> ApplicationError:
-    return ApplicationError(
-        "a newer attempt of this turn is at work",
-        type="EffectFenced",
-        next_retry_delay=LEASE,
-        category=ApplicationErrorCategory.BENIGN,
-    )
 
 
 def _head_of(content: Sequence[Mapping[str, Any]]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import random
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -28,14 +27,15 @@ from holdfast.states import CallStatus, EffectState, RecoveryClass, Tier
 from holdfast.tools import DidNotHappen, Landed, Probe, Tool, ToolContext
 from holdfast_activities.calls import endings, running
 from holdfast_activities.calls.endings import Ending
-from holdfast_activities.calls.halt import Halt
 from holdfast_activities.calls.outgoing import Outgoing, client_for
-from holdfast_activities.calls.recording import later, standing, superseded, until_recorded
 from holdfast_activities.calls.rendering import render
 from holdfast_activities.calls.report import CallReport
 from holdfast_activities.calls.undo import undo_of
+from holdfast_activities.halt import Halt
 from holdfast_activities.lease import renewing
+from holdfast_activities.recording import until_recorded
 from holdfast_activities.resources import RESOURCES, Resources
+from holdfast_activities.retries import backoff, later, superseded
 from holdfast_activities.tools.arguments import facts_of, keyword_arguments, recovery_for
 from holdfast_activities.tools.book import ToolBook
 from holdfast_ledger.records import Granted, Record, Recorded
@@ -43,8 +43,6 @@ from holdfast_ledger.store import Ledger
 
 DISPATCH_WITHIN = timedelta(seconds=1)
 """Of sending the claim, on the monotonic clock: later than that, the claim is no fence any more."""
-BACKOFF_FIRST = timedelta(milliseconds=500)
-BACKOFF_MOST = timedelta(seconds=30)
 _log = logging.getLogger("holdfast.calls")
 
 
@@ -99,19 +97,21 @@ class CallAttempt:
         recorded = self._recorded or await until_recorded(lambda: self.around.ledger.record(record))
         self._report(ending, recorded)
         if not recorded.accepted:
-            return standing(recorded)
+            if recorded.outcome is None:
+                raise superseded("call")
+            return CallOutcome.model_validate(recorded.outcome)
         if ending.state is not EffectState.OPEN:
             return CallOutcome.model_validate(record.outcome)
         if recorded.outcome is not None:  # its attempts are used up, so the ledger settled it
             return CallOutcome.model_validate(recorded.outcome)
         if halt.reason == "fenced":
-            raise superseded()
+            raise superseded("call")
         if halt.reason is not None:
             return None
         raise later(
             f"`{self.card.name}`: attempt {self.grant.attempt} ended {ending.word}",
             f"Tool.{ending.code}",
-            ending.retry_after or self._backoff(),
+            ending.retry_after or backoff(self.grant.attempt),
             ordinary=ending.word == "released",
         )
 
@@ -310,10 +310,6 @@ class CallAttempt:
     def _usd(self, ending: Ending) -> Decimal:
         """A tool without a declared cost is free."""
         return Decimal(str(self.card.cost_usd or 0)) if ending.dispatched else Decimal(0)
-
-    def _backoff(self) -> timedelta:
-        longest = min(BACKOFF_FIRST * float(2 ** min(self.grant.attempt, 10)), BACKOFF_MOST)
-        return longest * random.uniform(0.5, 1.0)
 
     @property
     def _latency(self) -> timedelta:

@@ -19,7 +19,7 @@ from typing import Any
 
 from holdfast.tools import Tool
 from holdfast_activities.calls.endings import TimedOut
-from holdfast_activities.calls.halt import Halt
+from holdfast_activities.halt import Halt
 
 CANCEL_GRACE = timedelta(seconds=2)
 """How long a cancelled coroutine may take to clean up."""
