@@ -1,0 +1,38 @@
+"""Asking Temporal for another attempt: when, and whether anybody needs to hear of it.
+
+Temporal's own policy never ends an effect; these errors only say how long the next attempt waits.
+"""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+
+from holdfast.contracts import LEASE
+
+BACKOFF_FIRST = timedelta(milliseconds=500)
+BACKOFF_MOST = timedelta(seconds=30)
+
+
+def later(message: str, kind: str, delay: timedelta, *, ordinary: bool = False) -> ApplicationError:
+    """Let Temporal make another attempt after `delay`. `ordinary`: nobody needs an alarm for it."""
+    category = ApplicationErrorCategory.BENIGN if ordinary else ApplicationErrorCategory.UNSPECIFIED
+    return ApplicationError(message, type=kind, next_retry_delay=delay, category=category)
+
+
+def busy(what: str, delay: timedelta) -> ApplicationError:
+    """Another attempt holds the lease; `what` is `turn` or `call`."""
+    return later(f"another attempt of this {what} is at work", "EffectBusy", delay, ordinary=True)
+
+
+def superseded(what: str) -> ApplicationError:
+    """A newer attempt took the effect over; `what` is `turn` or `call`."""
+    return later(f"a newer attempt of this {what} is at work", "EffectFenced", LEASE, ordinary=True)
+
+
+def backoff(attempt: int) -> timedelta:
+    """The pause after the effect's attempt of this number: exponential, bounded, with jitter."""
+    doublings = min(attempt - 1, 10)  # beyond, the bound holds anyway
+    return min(BACKOFF_FIRST * float(2**doublings), BACKOFF_MOST) * random.uniform(0.5, 1.0)
