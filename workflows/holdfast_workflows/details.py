@@ -10,7 +10,7 @@ from holdfast_workflows.state import OpenCall, SessionState
 
 def details(state: SessionState, session_id: str) -> str:
     lines = [f"**{state.status}**" + (f": {state.reason}" if state.reason else "")]
-    lines.append(_spend(state))
+    lines.append(f"{_whom(state)}; {_spend(state)}")
     for call in state.asks:
         lines += _question(call) if call.ask and call.ask.question else _approval(call, session_id)
     request = state.request
@@ -29,6 +29,13 @@ def details(state: SessionState, session_id: str) -> str:
     if state.spoken:
         lines.append("> " + state.spoken.replace("\n", " "))
     return "\n\n".join(lines)
+
+
+def _whom(state: SessionState) -> str:
+    """Also here, since a continued run loses the static details of the first."""
+    principal = state.principal
+    behalf = f" on behalf of {principal.on_behalf_of}" if principal.on_behalf_of else ""
+    return f"{state.agent} for {principal.requested_by}{behalf}"
 
 
 def _spend(state: SessionState) -> str:
