@@ -10,10 +10,11 @@ from temporalio import workflow
 
 
 class Alarm:
-    """One timer, reused as long as it rings early enough; the caller looks again when it rings."""
+    """One timer, reused for the same wait as long as it rings early enough; the caller looks again when it rings."""
 
     def __init__(self) -> None:
         self._task: asyncio.Task[None] | None = None
+        self._why = ""
         self._rings_at: datetime | None = None
 
     async def wait(self, condition: Callable[[], bool], *, until: datetime | None, why: str) -> None:
@@ -25,10 +26,11 @@ class Alarm:
         await workflow.wait_condition(lambda: condition() or (task is not None and task.done()))
 
     def _set(self, moment: datetime, why: str) -> asyncio.Task[None]:
-        if self._task and not self._task.done() and self._rings_at and self._rings_at <= moment:
+        running = self._task is not None and not self._task.done()
+        if self._task and running and why == self._why and self._rings_at and self._rings_at <= moment:
             return self._task
         self.stop()
-        self._rings_at = moment
+        self._rings_at, self._why = moment, why
         duration = max(moment - workflow.now(), timedelta(0))
         self._task = asyncio.create_task(workflow.sleep(duration, summary=why))
         return self._task
