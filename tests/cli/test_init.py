@@ -28,7 +28,21 @@ def in_project(project, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_tool_it_writes_can_be_loaded(project):
     done = in_project(project, "-m", "holdfast_cli", "tool", "check", "--json")
-    assert json.loads(done.stdout)["ok"], done.stderr
+    said = json.loads(done.stdout)
+    assert (said["ok"], said["problems"], said["warnings"]) == (True, [], []), done.stderr
+    assert "word_counts" in said["checked"]
+
+
+def test_check_tells_refusals_and_warnings_apart(project):
+    (project / "more.py").write_text("def vague(a: int) -> int:\n    'Do.'\n")
+    with (project / "holdfast.toml").open("a") as config:
+        config.write('[tools.vague]\nrun = "more:vague"\n[tools.gone]\nrun = "more:gone"\n')
+    one = in_project(project, "-m", "holdfast_cli", "tool", "check", "vague")
+    every = in_project(project, "-m", "holdfast_cli", "tool", "check", "--json")
+    assert one.returncode == 0
+    assert "warning  vague: its description is short" in one.stdout
+    assert every.returncode == 1
+    assert [line.partition(":")[0] for line in json.loads(every.stdout)["problems"]] == ["gone"]
 
 
 def test_the_test_it_writes_passes(project):

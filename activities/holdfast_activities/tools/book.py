@@ -107,6 +107,11 @@ class ToolBook:
         found = self._find(name)
         return card_of(found.tool, found.source)
 
+    def undo(self, forward: Tool) -> ToolCard | None:
+        """The tool that undoes another. Raises DeclarationError where one is named and cannot be found."""
+        found = self._undo_of(forward)
+        return card_of(found.tool, found.source) if found else None
+
     def problems(self) -> list[str]:
         """What is wrong with the tools of the configured agents, one line each; empty when all can start."""
         problems: list[str] = []
@@ -122,6 +127,10 @@ class ToolBook:
     def names(self) -> list[str]:
         """Every name that needs no module reference: built-in tools and `[tools.NAME]` tables."""
         return sorted({*BUILTIN, *self.config.tools})
+
+    def configured(self) -> list[str]:
+        """Every name that the configuration mentions: `[tools.NAME]` tables and the tools of its agents."""
+        return sorted({*self.config.tools, *(name for spec in self.config.agents.values() for name in spec.tools)})
 
     def tool(self, card: ToolCard) -> Tool:
         """The code of a card of some session's catalogue, with the settings that session was opened with.

@@ -12,6 +12,7 @@ from holdfast.errors import DeclarationError
 from holdfast.states import Tier
 from holdfast.tools import Idempotent, Never, Operator, Tool
 from holdfast_activities.tools.book import ToolBook
+from holdfast_activities.tools.builtin import BUILTIN
 
 SHORT_DESCRIPTION = 40
 LONG_SCHEMA_PROPERTIES = 15
@@ -28,11 +29,26 @@ class Finding:
 def check(book: ToolBook, target: str) -> list[Finding]:
     """Load a tool by any of its names as a worker would, and say what is wrong with it; empty means nothing."""
     try:
-        card = book.find(target)
-        declared = book.tool(card)
+        declared = book.tool(book.find(target))
+        book.undo(declared)
     except DeclarationError as error:
         return [Finding("error", line) for line in str(error).splitlines()]
     return [*_result(declared), *_arguments(declared), *_risk(declared)]
+
+
+def check_all(book: ToolBook) -> dict[str, list[Finding]]:
+    """What is wrong with all that the configuration mentions, by name; an agent's own mistakes under its name.
+
+    A built-in tool is not the configuration's to improve, so only what stops it is told.
+    """
+    found = {name: check(book, name) for name in book.configured()}
+    for name in found.keys() & BUILTIN.keys():
+        found[name] = [finding for finding in found[name] if finding.level == "error"]
+    told = {finding.text for findings in found.values() for finding in findings}
+    problems = [line for line in book.problems() if not any(line.endswith(text) for text in told)]
+    for agent, _, text in (line.partition(": ") for line in problems):
+        found.setdefault(agent, []).append(Finding("error", text))
+    return found
 
 
 def _result(declared: Tool) -> list[Finding]:

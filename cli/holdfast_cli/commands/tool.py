@@ -122,31 +122,40 @@ def text_of(card: ToolCard) -> str:
         "holdfast tool check holdfast_tools:word_counts",
         "holdfast tool check --json",
     ),
-    fields={"ok": "whether all can be loaded", "checked": "what was looked at", "problems": "one line each"},
+    fields={
+        "ok": "whether a worker would load all of it",
+        "checked": "what was looked at",
+        "problems": "what a worker would refuse, one line each",
+        "warnings": "what works, and will give a model or a person trouble, one line each",
+    },
 )
 @click.argument("name", required=False)
 @pass_app
 def check(app: App, name: str | None) -> int:
-    """Load a tool as a worker would, and say what is wrong with it. Without NAME: all tools of all agents.
+    """Load a tool as a worker would, and say what is wrong with it. Without NAME: all that holdfast.toml mentions.
 
-    NAME is a tool's name or `module:attribute`. Exit code 1 when something is wrong, 3 for an unknown name.
+    NAME is a tool's name or `module:attribute`. Exit code 1 when a worker would refuse something, 3 for an unknown
+    name; a warning leaves it at 0.
     """
-    from holdfast.errors import DeclarationError
+    from holdfast_activities.tools import findings
 
     book = book_of(app)
     if name and name not in book.names() and ":" not in name:
         raise Failure(missing(name, book), Exit.MISSING)
-    checked = [name] if name else book.names()
-    problems = [] if name else book.problems()
-    for each in checked:
-        try:
-            book.find(each)
-        except DeclarationError as error:
-            problems.append(f"{each}: {error}")
-    problems = list(dict.fromkeys(problems))
-    text = "\n".join(problems) if problems else f"{', '.join(checked)}: all can be loaded."
-    app.out.one({"ok": not problems, "checked": checked, "problems": problems}, text)
-    return Exit.FAILED if problems else Exit.DONE
+    found = {name: findings.check(book, name)} if name else findings.check_all(book)
+    lines: dict[str, list[str]] = {"error": [], "warning": []}
+    for where, each in ((where, each) for where, several in found.items() for each in several):
+        lines[each.level].append(f"{where}: {each.text}")
+    said = [*(f"error    {line}" for line in lines["error"]), *(f"warning  {line}" for line in lines["warning"])]
+    text = "\n".join(said) or f"{', '.join(found)}: nothing is wrong."
+    result = {
+        "ok": not lines["error"],
+        "checked": list(found),
+        "problems": lines["error"],
+        "warnings": lines["warning"],
+    }
+    app.out.one(result, text)
+    return Exit.FAILED if lines["error"] else Exit.DONE
 
 
 for each in (list_tools, show, check):
