@@ -10,7 +10,7 @@ from temporalio import workflow
 
 
 class Alarm:
-    """One timer, reused for the same wait as long as it rings early enough; the caller looks again when it rings."""
+    """One timer, reused for the same wait while it rings early enough; the caller looks again when it rings."""
 
     def __init__(self) -> None:
         self._task: asyncio.Task[None] | None = None
