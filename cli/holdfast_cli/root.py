@@ -20,7 +20,7 @@ COMMANDS = {
     "approve": Entry(f"{WHERE}.decide:approve", "Allow a call that waits for a person.", DAILY),
     "deny": Entry(f"{WHERE}.decide:deny", "Refuse a call that waits for a person.", DAILY),
     "interrupt": Entry(f"{WHERE}.stop:interrupt", "Stop the turn that runs; what was said is kept.", DAILY),
-    "abort": Entry(f"{WHERE}.stop:abort", "Stop the request that runs, and undo what it did.", DAILY),
+    "abort": Entry(f"{WHERE}.stop:abort", "Stop the request that runs; what it did is named.", DAILY),
     "close": Entry(f"{WHERE}.stop:close", "Finish a session, keeping what was done.", DAILY),
     "session": Entry(f"{WHERE}.session:session", "List and show sessions.", MANAGE),
     "approval": Entry(f"{WHERE}.approval:approval", "List what waits for a person.", MANAGE),

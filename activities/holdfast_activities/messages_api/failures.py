@@ -145,7 +145,7 @@ def _transient(message: str, error: Exception) -> Failure:
 def _explain(status: int, kind: str, words: str) -> str:
     """A permanent refusal, in words for the user."""
     if any(phrase in words.lower() for phrase in _TOO_LONG):
-        return f"the conversation is too long for the model: {words}. Start a new session, or use another model"
+        return f"the session is too long for the model: {words}. Start a new session, or use another model"
     match status:
         case 401:
             return f"the Messages API refused the key: set ANTHROPIC_API_KEY to a valid one ({words})"

@@ -21,7 +21,7 @@ FIELDS = {
     "session_id": "its session",
     "request": "number of the request that opened it",
     "state": "OPEN, COMMITTING, UNWINDING, COMMITTED, ABORTED, HELD, STUCK or FORWARD_PENDING",
-    "epoch": "raised when it is undone: older attempts are refused",
+    "epoch": "raised when it is unwound: older attempts are refused",
     "reason": "why it is where it is",
     "opened_at": "when it began",
     "closed_at": "when it ended; null while it stands open",

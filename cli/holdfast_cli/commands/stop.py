@@ -53,11 +53,13 @@ def interrupt(app: App, session: str, reason: str, as_user: str | None) -> int:
 @as_option
 @pass_app
 def abort(app: App, session: str, reason: str, as_user: str | None) -> int:
-    """Stop the request that runs, and undo what it did where it can be undone.
+    """Stop the request that runs. This version undoes nothing by itself: what was done stands, and is named.
 
-    A write that was sent already is waited for and recorded. A Temporal cancel means the same.
+    A write that was sent already is waited for and recorded. The request's saga ends ABORTED where nothing stands,
+    else HELD: `holdfast saga list` counts what stands and could be undone; `holdfast effect list` names it.
+    A Temporal cancel aborts too, and ends the session.
     """
-    done = "Aborted; `holdfast show` tells what stood and what was undone."
+    done = "Aborted. What was done before stands: `holdfast effect list --session` names it."
     return app.run(stop(app, session, lambda client: client.abort, done, by=as_user, reason=reason))
 
 

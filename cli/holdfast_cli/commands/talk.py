@@ -84,7 +84,7 @@ async def started(app: App, message: str, *, close_when_idle: bool, **options: A
     "run",
     examples=(
         'holdfast run "Which words does notes.txt repeat?"',
-        "holdfast run @task.md --agent clerk --max-turns 10 --max-usd 0.50",
+        "holdfast run @request.md --agent clerk --max-turns 10 --max-usd 0.50",
         'holdfast run "Refund TRV-1042" --until waiting -o jsonl',
         'holdfast run "Say hello" -q > answer.txt',
     ),

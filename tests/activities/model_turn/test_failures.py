@@ -92,7 +92,7 @@ async def test_a_refusal_is_permanent_and_says_what_to_do(fail, status, words):
 async def test_a_conversation_that_is_too_long_is_said_to_be(fail):
     failure = await fail(kind="http_error", status=400, message="prompt is too long: 9 tokens > 8 maximum")
     assert failure.permanent
-    assert failure.message.startswith("the conversation is too long for the model")
+    assert failure.message.startswith("the session is too long for the model")
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
