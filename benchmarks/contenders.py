@@ -1,0 +1,55 @@
+"""The two sides: each runs one session of so many turns, from its start to its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from temporalio.client import Client
+
+from benchmarks.bare_contracts import Job
+from benchmarks.bare_loop import BareLoop
+from benchmarks.place import QUEUES
+from holdfast.states import SessionStatus
+from holdfast_workers.client import Holdfast, new_id
+
+
+class Contender(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def model_activity(self) -> str:
+        """The activity that begins a turn."""
+        ...
+
+    async def run(self, turns: int) -> str:
+        """One session of `turns` turns with a call each and a last one without. Returns its workflow id."""
+        ...
+
+
+@dataclass(frozen=True)
+class Bare:
+    client: Client
+    name: str = "bare"
+    model_activity: str = "ask_model"
+
+    async def run(self, turns: int) -> str:
+        id = f"bare-{new_id()}"
+        done = await self.client.execute_workflow(BareLoop.run, Job(turns=turns), id=id, task_queue=QUEUES["bare"])
+        assert done == turns
+        return id
+
+
+@dataclass(frozen=True)
+class Own:
+    holdfast: Holdfast
+    name: str = "holdfast"
+    model_activity: str = "model_turn"
+
+    async def run(self, turns: int) -> str:
+        session = (await self.holdfast.start(f"work {turns}", close_when_idle=True)).session_id
+        result = await self.holdfast.result(session)
+        assert result.status == SessionStatus.COMPLETED, result.reason
+        assert result.calls == turns
+        return session

@@ -1,0 +1,61 @@
+"""Counting what a worker asks of Postgres: every statement it sends is one round trip."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from unittest.mock import patch
+
+import asyncpg
+
+from benchmarks.contenders import Own
+from benchmarks.place import Place
+from holdfast_ledger.database import named_sql
+from holdfast_workers.client import Holdfast
+from holdfast_workers.plugin import HoldfastPlugin
+from holdfast_workers.temporal import connect_temporal
+from holdfast_workers.work import open_work
+from holdfast_workers.worker import build_worker
+
+QUEUE = "bench-counted"
+
+
+async def per_turn(place: Place, *, turns: int) -> dict[str, float]:
+    """Round trips per turn of a lone session, by the statement's name.
+
+    A worker in this process serves it. What a session takes once is left out: a session of one turn is subtracted.
+    """
+    settings = place.settings(QUEUE)
+    async with await Holdfast.connect(settings) as client:  # outside: its own statements are not the worker's
+        with counted() as counts:
+            plugin = HoldfastPlugin(partial(open_work, settings))
+            worker = build_worker(await connect_temporal(settings.temporal, plugins=[plugin]), task_queue=QUEUE)
+            async with worker:
+                own = Own(Holdfast(client.temporal, client.ledger, task_queue=QUEUE))
+                once = await _during(own, 1, counts)
+                many = await _during(own, turns + 1, counts)
+    return {name: (many[name] - once[name]) / turns for name in sorted(many) if many[name] > once[name]}
+
+
+async def _during(own: Own, turns: int, counts: Counter[str]) -> Counter[str]:
+    before = counts.copy()
+    await own.run(turns)
+    return counts - before
+
+
+@contextmanager
+def counted() -> Iterator[Counter[str]]:
+    """Count the statements of every pool opened inside the block, by name."""
+    counts: Counter[str] = Counter()
+    names = {text: name for name, text in named_sql().items()}
+
+    def count(query: asyncpg.connection.LoggedQuery) -> None:
+        counts[names.get(query.query, query.query)] += 1
+
+    async def listen(connection: asyncpg.Connection) -> None:
+        connection.add_query_logger(count)
+
+    with patch.object(asyncpg, "create_pool", partial(asyncpg.create_pool, init=listen)):
+        yield counts
