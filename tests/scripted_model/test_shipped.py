@@ -131,7 +131,13 @@ async def test_the_demo_can_be_wrapped_up_after_any_turn(play, answered):
             {"path": "a/b.md", "content": "Hello: {{ 1 }}"},
             "b.md",
         ),
-        ("Ask me something", "ask_human", {"question": "What would you like to call this session?"}, "Fred"),
+        # the answer itself is a message of its own; tests/workflows plays that
+        (
+            "Ask me something",
+            "ask_human",
+            {"question": "What would you like to call this session?"},
+            "You answered",
+        ),
         ("Wait 5 seconds.", "wait_until", {"seconds": 5}, "5"),
     ],
 )
@@ -148,3 +154,11 @@ async def test_first_steps_use_the_built_in_tools(play, text, tool, given, resul
 async def test_hello_needs_no_tool(play):
     async with play() as talk:
         assert "scripted" in (await talk.says("Hello!").turn()).content[0].text
+
+
+async def test_repeated_words_are_counted_by_the_tool_that_init_writes(play):
+    async with play() as talk:
+        asked = talk.says("Which words does this repeat: the cat saw the dog?")
+        turns, last = await to_the_end(asked, ["word_counts"], {"word_counts": '{"the": 2}'})
+    assert turns == [[("word_counts", {"text": "the cat saw the dog?"})]]
+    assert "the: 2" in last

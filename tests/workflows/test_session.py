@@ -310,6 +310,15 @@ turns:
         assert len(await house.rows("SELECT 1 FROM holdfast.saga")) == 1
 
 
+async def test_the_shipped_question_is_answered_by_the_next_message(open_house) -> None:
+    async with open_house() as house:
+        session = await house.start("Ask me something.")
+        await house.until(session, "waiting")
+        await house.holdfast.send(session, "Move TRV-1042", by="ann")
+        await house.until(session, "idle")
+        assert await said(house, session) == "You answered: Move TRV-1042"
+
+
 async def test_the_same_message_id_is_one_request(open_house) -> None:
     async with open_house() as house:
         session = await house.start("hello")
