@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -29,7 +28,6 @@ from holdfast_workers.scripted_model import ScriptedModel, running
 from holdfast_workers.settings import ModelSettings, Settings, TemporalSettings
 from holdfast_workers.stack.servers import ServerAddresses, embedded_servers
 from holdfast_workers.temporal import connect_temporal
-from holdfast_workers.work import open_work
 from holdfast_workers.worker import WorkerSettings, build_worker
 
 TEMPLATE = "holdfast_template"
@@ -62,7 +60,11 @@ async def servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
 
 @pytest.fixture(scope="session")
 async def template(servers: ServerAddresses) -> str:
-    """Name of a migrated database to clone."""
+    return await migrated_template(servers)
+
+
+async def migrated_template(servers: ServerAddresses) -> str:
+    """Make a migrated database to clone, and the app's login; returns its name."""
     owner = await asyncpg.connect(servers.postgres_dsn)
     try:
         await owner.execute(f"CREATE DATABASE {TEMPLATE}")
@@ -75,15 +77,27 @@ async def template(servers: ServerAddresses) -> str:
 
 @pytest.fixture
 async def database(servers: ServerAddresses, template: str) -> AsyncIterator[Database]:
+    async with cloned(servers, template) as database:
+        yield database
+
+
+@asynccontextmanager
+async def cloned(servers: ServerAddresses, template: str) -> AsyncIterator[Database]:
+    """A clone of the template, dropped after the block."""
     name = f"test_{secrets.token_hex(6)}"
-    owner = await asyncpg.connect(servers.postgres_dsn)
+    await execute(servers.postgres_dsn, f"CREATE DATABASE {name} TEMPLATE {template}")
+    dsn = with_database(servers.postgres_dsn, name)
+    yield Database(owner_dsn=dsn, dsn=with_login(dsn, APP_LOGIN, APP_PASSWORD))
+    await execute(servers.postgres_dsn, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def execute(dsn: str, *statements: str) -> None:
+    connection = await asyncpg.connect(dsn)
     try:
-        await owner.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-        dsn = with_database(servers.postgres_dsn, name)
-        yield Database(owner_dsn=dsn, dsn=with_login(dsn, APP_LOGIN, APP_PASSWORD))
-        await owner.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        for statement in statements:
+            await connection.execute(statement)
     finally:
-        await owner.close()
+        await connection.close()
 
 
 @pytest.fixture(scope="session")
@@ -204,7 +218,7 @@ def open_house(
                 ),
                 model=ModelSettings(provider="gateway", base_url=model.url, scripted=True),
             )
-            plugin = HoldfastPlugin(partial(open_work, settings))
+            plugin = HoldfastPlugin(settings)
             temporal = await connect_temporal(settings.temporal, plugins=[plugin])
             async with await Holdfast.connect(settings) as holdfast:
                 house = House(

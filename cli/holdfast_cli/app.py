@@ -81,8 +81,9 @@ class App:
     async def client(self) -> AsyncIterator[Holdfast]:
         """Temporal and Postgres."""
         from holdfast_workers.client import Holdfast
+        from holdfast_workers.temporal import silent_runtime
 
-        async with await Holdfast.connect(self.settings) as client:
+        async with await Holdfast.connect(self.settings, runtime=silent_runtime()) as client:
             yield client
 
     def ui_of(self, session_id: str) -> str | None:

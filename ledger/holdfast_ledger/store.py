@@ -224,9 +224,12 @@ class Ledger:
         """Insert a batch into the unlogged table and notify the sessions' watchers; used by the flusher only."""
         await chunks.write(self.database, batch)
 
-    def watch(self, session_id: str, *, after: int = 0) -> AsyncIterator[watching.WatchEvent]:
+    def watch(
+        self, session_id: str, *, after: int = 0, patience: watching.Patience | None = None
+    ) -> AsyncIterator[watching.WatchEvent]:
         """See `holdfast_ledger.watching.watch`."""
-        return watching.watch(self.database, session_id, after=after, listen=not self.database.pgbouncer)
+        listen = not self.database.pgbouncer
+        return watching.watch(self.database, session_id, after=after, listen=listen, patience=patience)
 
     def _changed(self, session_id: str) -> None:
         if self.observer is not None:

@@ -61,6 +61,32 @@ class Restarted:
 WatchEvent = Told | Streamed | Restarted
 
 
+class Patience:
+    """Asks Postgres again while it is away, for so long and no longer."""
+
+    def __init__(
+        self, *, for_s: float = PATIENCE_S, away: Callable[[LedgerUnavailable], None] = lambda error: None
+    ) -> None:
+        """`away` is told when Postgres went away, once each time."""
+        self._for_s = for_s
+        self._away = away
+
+    async def ask(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Raises `LedgerUnavailable` once patience is over. `ask` may be called many times."""
+        clock = asyncio.get_running_loop().time
+        until: float | None = None
+        while True:
+            try:
+                return await ask()
+            except LedgerUnavailable as error:
+                if until is None:
+                    until = clock() + self._for_s
+                    self._away(error)
+                if clock() >= until:
+                    raise
+            await asyncio.sleep(POLL_WITHOUT_LISTEN_S)
+
+
 class _View:
     """The model call a watcher shows: which attempt, and how far."""
 
@@ -86,7 +112,7 @@ async def watch(
     *,
     after: int = 0,
     listen: bool = True,
-    patience_s: float = PATIENCE_S,
+    patience: Patience | None = None,
 ) -> AsyncIterator[WatchEvent]:
     """Events in the order they happened, for ever: the caller stops at the entry it waits for.
 
@@ -95,18 +121,19 @@ async def watch(
         listen: False behind PgBouncer.
 
     Raises:
-        LedgerUnavailable: when Postgres was away for longer than `patience_s`.
+        LedgerUnavailable: when Postgres was away for longer than the patience lasts.
     """
+    patient = patience or Patience()
     reader = Reader(database)
     view = _View()
     seq = after
     async with _wake_ups(database, session_id, listen=listen) as wake:
-        before = await _patient(partial(database.row, "streaming_turn", session_id, seq), patience_s)
+        before = await patient.ask(partial(database.row, "streaming_turn", session_id, seq))
         if before is not None:
             view.follow(before["kind"], before["turn"], before["token"])
         while True:
             wake.clear()
-            told = await _patient(partial(_told, reader, session_id, seq), patience_s)
+            told = await patient.ask(partial(_told, reader, session_id, seq))
             for event in told:
                 yield event
                 seq = event.entry.seq
@@ -116,7 +143,7 @@ async def watch(
             if len(told) == _PAGE:
                 continue
             if view.running:
-                for streamed in await _patient(partial(_streamed, database, session_id, view), patience_s):
+                for streamed in await patient.ask(partial(_streamed, database, session_id, view)):
                     yield streamed
             await wake.wait()
 
@@ -191,16 +218,3 @@ async def _listen(database: Database, channel: str, wake: asyncio.Event) -> asyn
         connection.terminate()
         return None
     return connection
-
-
-async def _patient(ask: Callable[[], Awaitable[T]], patience_s: float) -> T:
-    """Ask again while Postgres is away, for so long and no longer."""
-    clock = asyncio.get_running_loop().time
-    until = clock() + patience_s
-    while True:
-        try:
-            return await ask()
-        except LedgerUnavailable:
-            if clock() >= until:
-                raise
-        await asyncio.sleep(POLL_WITHOUT_LISTEN_S)

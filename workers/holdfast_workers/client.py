@@ -28,6 +28,7 @@ from temporalio.common import (
     WorkflowIDReusePolicy,
 )
 from temporalio.exceptions import ApplicationError, CancelledError, WorkflowAlreadyStartedError
+from temporalio.runtime import Runtime
 from temporalio.service import RPCError, RPCStatusCode
 
 from holdfast import ids
@@ -113,9 +114,13 @@ class Holdfast:
         self._task_queue = task_queue
 
     @classmethod
-    async def connect(cls, settings: Settings) -> Self:
-        """Connect to both servers. Close it again, or use it as an async context manager."""
-        temporal = await connect_temporal(settings.temporal)
+    async def connect(cls, settings: Settings, *, runtime: Runtime | None = None) -> Self:
+        """Connect to both servers. Close it again, or use it as an async context manager.
+
+        Args:
+            runtime: Temporal's; its default one where none is given.
+        """
+        temporal = await connect_temporal(settings.temporal, runtime=runtime)
         ledger = await connect_ledger(settings)
         return cls(temporal, ledger, task_queue=settings.task_queue, trace=settings.trace)
 
@@ -226,7 +231,7 @@ class Holdfast:
         return await self._command(session_id, "interrupt", by, reason)
 
     async def abort(self, session_id: str, *, by: str, reason: str = "") -> Delivered:
-        """Stop this request and undo what it did."""
+        """Stop this request. What it did stands, recorded with its undo; its saga is then HELD, else ABORTED."""
         return await self._command(session_id, "abort", by, reason)
 
     async def close_session(self, session_id: str, *, by: str, reason: str = "") -> Delivered:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from temporalio.api.workflowservice.v1 import GetClusterInfoRequest
 from temporalio.client import Client, Interceptor, Plugin
 from temporalio.envconfig import ClientConfig
-from temporalio.runtime import Runtime
+from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.service import RPCError
 
 from holdfast.errors import HoldfastError
@@ -43,6 +45,25 @@ def connect_options(settings: TemporalSettings) -> dict[str, Any]:
     flags = {"target_host": settings.address, "namespace": settings.namespace}
     options |= {name: value for name, value in flags.items() if value}
     return {"target_host": DEFAULT_ADDRESS, "namespace": DEFAULT_NAMESPACE, **options}
+
+
+CORE_LOGS = TelemetryFilter(core_level="WARN", other_level="ERROR")
+
+
+@cache
+def silent_runtime() -> Runtime:
+    """A runtime for commands. The default one's core writes what it retries to stdout, among the results."""
+    return Runtime(telemetry=TelemetryConfig(logging=None))
+
+
+def core_logging() -> LoggingConfig:
+    """Temporal's core logs as Python's loggers do, instead of to stdout: for workers."""
+    return LoggingConfig(CORE_LOGS, forwarding=LogForwardingConfig(logging.getLogger("temporalio.core")))
+
+
+@cache
+def logging_runtime() -> Runtime:
+    return Runtime(telemetry=TelemetryConfig(logging=core_logging()))
 
 
 async def connect_temporal(

@@ -11,7 +11,6 @@ import signal
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from datetime import timedelta
-from functools import partial
 
 from pydantic import Field
 from temporalio.client import Client
@@ -22,8 +21,7 @@ from holdfast_workers.health import serve_health
 from holdfast_workers.plugin import HoldfastPlugin
 from holdfast_workers.settings import Settings
 from holdfast_workers.telemetry.worker import open_telemetry
-from holdfast_workers.temporal import connect_temporal
-from holdfast_workers.work import open_work
+from holdfast_workers.temporal import connect_temporal, logging_runtime
 
 
 class WorkerSettings(Strict):
@@ -69,10 +67,11 @@ async def run(
         ConfigError, DeclarationError: an agent or tool of the configuration cannot be used.
     """
     telemetry = open_telemetry(os.environ, provider=settings.model.provider)
-    plugin = HoldfastPlugin(partial(open_work, settings, telemetry=telemetry), interceptors=telemetry.interceptors)
+    plugin = HoldfastPlugin(settings, telemetry=telemetry)
     async with AsyncExitStack() as until_stopped:
         until_stopped.callback(telemetry.close)
-        client = await connect_temporal(settings.temporal, plugins=[plugin], runtime=telemetry.runtime)
+        runtime = telemetry.runtime or logging_runtime()
+        client = await connect_temporal(settings.temporal, plugins=[plugin], runtime=runtime)
         worker = build_worker(client, task_queue=settings.task_queue, settings=worker_settings)
         if health_port is not None:
             await until_stopped.enter_async_context(serve_health(health_port, lambda: worker.is_running))

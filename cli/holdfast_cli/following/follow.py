@@ -7,10 +7,11 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Literal, cast
 
+from holdfast.errors import HoldfastError
 from holdfast.states import SessionStatus
 from holdfast_cli.app import App
 from holdfast_cli.deciding import decide_lines
-from holdfast_cli.exits import Exit
+from holdfast_cli.exits import Exit, Failure, exit_for
 from holdfast_cli.finding import reader_of
 from holdfast_cli.following.events import Event
 from holdfast_cli.following.translate import Translator
@@ -19,6 +20,7 @@ from holdfast_cli.following.views import View, view_of
 if TYPE_CHECKING:
     from holdfast.messages import SessionResult
     from holdfast_ledger.store import Ledger
+    from holdfast_ledger.views import Session
     from holdfast_ledger.watching import Told, WatchEvent
 
 Until = Literal["end", "idle", "waiting"]
@@ -27,6 +29,8 @@ LEDGER_LAGS_S = 3.0
 """How long the ledger may take to tell of an end that Temporal already knows."""
 QUIET_S = 5.0
 """How long a session may stay unopened before the follower wonders."""
+TEMPORAL_AGAIN_S = 1.0
+"""How often to try a Temporal that is away."""
 MOVES = frozenset(
     {
         "model_turn",
@@ -59,13 +63,17 @@ def follow(app: App, session_id: str, until: Until, *, after: int = 0, awaited: 
         awaited: digest of a message that must have been taken before `idle` counts.
     """
     view = view_of(app.out, lambda session, call: decide_lines(app, session, call))
+    again = app.again(f"attach {session_id}")
     try:
         return app.run(Follower(app, session_id, until, view, awaited).run(after))
     except KeyboardInterrupt:
         view.close()
-        again = app.again(f"attach {session_id}")
         app.out.say(f"\nDetached; the session goes on. Follow it again with `{again}`.")
         return Exit.INTERRUPTED
+    except HoldfastError as error:
+        if exit_for(error.code) is not Exit.UNREACHABLE:
+            raise
+        raise Failure(f"{error} Nothing is lost; follow it again with `{again}`.", Exit.UNREACHABLE) from error
     finally:
         view.close()
 
@@ -85,6 +93,9 @@ class Follower:
             self._stops |= {SessionStatus.WAITING, SessionStatus.HELD}
 
     async def run(self, after: int) -> int:
+        from holdfast_ledger.watching import Patience
+
+        self._patience = Patience(away=lambda error: self._note(f"{error} Waiting for it to come back."))
         async with self._app.ledger() as ledger:
             self._reader = reader_of(ledger)
             self._translator = Translator(self._reader, self._session_id)
@@ -107,10 +118,11 @@ class Follower:
 
         if (code := await self._stopped(after)) is not None:
             return code
-        watched = cast("AsyncGenerator[WatchEvent]", ledger.watch(self._session_id, after=after))
+        watched = ledger.watch(self._session_id, after=after, patience=self._patience)
+        watched = cast("AsyncGenerator[WatchEvent]", watched)
         async with aclosing(watched) as happenings:
             async for happened in happenings:
-                for event in await self._translator.events(happened):
+                for event in await self._patience.ask(lambda: self._translator.events(happened)):  # noqa: B023 - awaited here
                     self._view.show(event)
                 if not isinstance(happened, Told):
                     continue
@@ -128,35 +140,52 @@ class Follower:
 
     async def _stopped(self, seen: int) -> int | None:
         """The exit code if the session is where the follower leaves, and all of it up to there is shown."""
-        session = await self._reader.session(self._session_id)
+        session = await self._session()
         if session.status not in self._stops or (self._awaited and not session.status.ended):
             return None
-        if await self._reader.timeline(self._session_id, after=seen, limit=1):
+        if await self._patience.ask(lambda: self._reader.timeline(self._session_id, after=seen, limit=1)):
             return None
         return await self._end(None)
 
     async def _hint(self) -> None:
         """Say it once where nothing happens because nobody works."""
         await asyncio.sleep(QUIET_S)
-        session = await self._reader.session(self._session_id)
+        session = await self._session()
         if session.first_run_id is None:
             worker = self._app.again("worker start")
             self._app.out.say(f"No worker has opened the session yet; is one running? `{worker}` starts one.")
 
-    async def _temporal_ends(self) -> SessionResult:
-        """Wait for the workflow's end; for ever where Temporal cannot be asked."""
-        from holdfast.errors import HoldfastError
+    async def _session(self) -> Session:
+        return await self._patience.ask(lambda: self._reader.session(self._session_id))
 
-        try:
-            async with self._app.client() as client:
-                return await client.result(self._session_id)
-        except HoldfastError:
-            await asyncio.Event().wait()
-            raise
+    async def _temporal_ends(self) -> SessionResult:
+        """Wait for the workflow's end; for ever where Temporal does not know it."""
+        from holdfast_ledger.errors import LedgerUnavailable
+        from holdfast_workers.temporal import TemporalUnavailable, connect_options
+
+        told = False
+        while True:
+            try:
+                async with self._app.client() as client:
+                    told = False
+                    return await client.result(self._session_id)
+            except TemporalUnavailable:
+                address = connect_options(self._app.settings.temporal)["target_host"]
+                if not told:
+                    self._note(f"Temporal at {address} does not answer; the session goes on when it is back.")
+                told = True
+            except LedgerUnavailable:
+                pass  # whoever watches the ledger tells
+            except HoldfastError:
+                await asyncio.Event().wait()
+            await asyncio.sleep(TEMPORAL_AGAIN_S)
+
+    def _note(self, text: str) -> None:
+        self._view.show(Event("note", self._session_id, {"text": text}))
 
     async def _end(self, result: SessionResult | None) -> int:
         """Show how it stands, and say with which code to leave."""
-        session = await self._reader.session(self._session_id)
+        session = await self._session()
         status = SessionStatus(result.status) if result else session.status
         reason = result.reason if result else session.status_reason
         fields = {

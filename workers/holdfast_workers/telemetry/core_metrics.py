@@ -8,6 +8,7 @@ from opentelemetry.util.re import parse_env_headers
 from temporalio.runtime import OpenTelemetryConfig, Runtime, TelemetryConfig
 
 from holdfast_workers.telemetry.switch import TelemetrySwitch
+from holdfast_workers.temporal import core_logging
 
 DEFAULT_ENDPOINT = "http://localhost:4318"
 
@@ -16,6 +17,7 @@ def core_runtime(environ: Mapping[str, str], switch: TelemetrySwitch) -> Runtime
     """A runtime that exports over OTLP/HTTP. Everything of Temporal's in this process must use it."""
     return Runtime(
         telemetry=TelemetryConfig(
+            logging=core_logging(),
             metrics=OpenTelemetryConfig(
                 url=metrics_endpoint(environ),
                 headers=_headers(environ),
