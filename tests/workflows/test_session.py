@@ -268,6 +268,20 @@ async def test_a_temporal_cancel_means_abort_and_ends_the_session(open_house, co
         await house.until(session, "aborted")
 
 
+async def test_a_temporal_cancel_stops_the_model_before_the_session_ends(open_house) -> None:
+    async with open_house() as house:
+        house.model.inject({"kind": "stall", "seconds": 30})
+        session = await house.start("hello")
+        await house.model.received(1)
+        await house.handle(session).cancel()
+        with pytest.raises(WorkflowFailureError):
+            await asyncio.wait_for(house.handle(session).result(), 20)
+        (turn,) = await house.rows("SELECT state FROM holdfast.effect WHERE kind = 'model'")
+        assert turn["state"] == "DONE"
+        kinds = [entry["kind"] for entry in await house.entries(session)]
+        assert kinds.index("model_turn") < kinds.index("session_closed")
+
+
 @pytest.mark.golden
 async def test_the_turn_limit_gives_one_last_turn_without_tools(open_house, config: str) -> None:
     endless = """

@@ -7,6 +7,7 @@ continue-as-new may happen whenever no activity is in flight.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import timedelta
 from typing import Any
 
@@ -154,7 +155,8 @@ class AgentSession(Handlers):
             turn.model_copy(update={"outbox": self.outbox.board(_TURN)}),
             **_options(f"turn-{turn.turn}", summary, contracts.MODEL_TIMEOUT),
         )
-        await workflow.wait_condition(lambda: handle.done() or self._stopping())
+        with contextlib.suppress(asyncio.CancelledError):  # a Temporal cancel; `run` ends the session after the turn
+            await workflow.wait_condition(lambda: handle.done() or self._stopping())
         if not handle.done():
             handle.cancel()
         return await handle
