@@ -16,7 +16,6 @@ from holdfast_ledger.database import named_sql
 from holdfast_workers.client import Holdfast
 from holdfast_workers.plugin import HoldfastPlugin
 from holdfast_workers.temporal import connect_temporal
-from holdfast_workers.work import open_work
 from holdfast_workers.worker import build_worker
 
 QUEUE = "bench-counted"
@@ -30,7 +29,7 @@ async def per_turn(place: Place, *, turns: int) -> dict[str, float]:
     settings = place.settings(QUEUE)
     async with await Holdfast.connect(settings) as client:  # outside: its own statements are not the worker's
         with counted() as counts:
-            plugin = HoldfastPlugin(partial(open_work, settings))
+            plugin = HoldfastPlugin(settings)
             worker = build_worker(await connect_temporal(settings.temporal, plugins=[plugin]), task_queue=QUEUE)
             async with worker:
                 own = Own(Holdfast(client.temporal, client.ledger, task_queue=QUEUE))

@@ -127,6 +127,11 @@ class Holdfast:
     async def close(self) -> None:
         await self.ledger.close()
 
+    @property
+    def reader(self) -> Reader:
+        """What the ledger tells: sessions, timelines, approvals, effects."""
+        return Reader(self.ledger.database)
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -244,7 +249,7 @@ class Holdfast:
         Saying the same again is safe, also where the session was never told. Raises the ledger's `EffectMissing`,
         and `Rejected` where the effect is not in doubt.
         """
-        effect = await Reader(self.ledger.database).effect(effect_id)
+        effect = await self.reader.effect(effect_id)
         state = EffectState.DONE if happened else EffectState.FAILED
         found = Resolve(id=new_id(), call=effect.call or "", happened=happened, by=by, reason=reason)
         recorded = await self.ledger.resolve(resolution(effect, found, state))

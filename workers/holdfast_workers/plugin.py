@@ -7,16 +7,14 @@ sandbox's list, and opens what the activities work with when the worker starts.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from temporalio import activity
-from temporalio.client import Client
 from temporalio.contrib.pydantic import PydanticPayloadConverter
 from temporalio.converter import DataConverter, DefaultPayloadConverter
 from temporalio.plugin import SimplePlugin
-from temporalio.worker import Interceptor, Worker, WorkflowRunner
+from temporalio.worker import Worker, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from holdfast.contracts import (
@@ -32,10 +30,10 @@ from holdfast.contracts import (
 from holdfast.errors import HoldfastError
 from holdfast_workers.converter import data_converter
 from holdfast_workers.sandbox import sandboxed_runner
-from holdfast_workers.work import Work
+from holdfast_workers.settings import Settings
+from holdfast_workers.telemetry.worker import OFF, WorkerTelemetry
+from holdfast_workers.work import Work, open_work
 from holdfast_workflows.session import AgentSession
-
-OpenWork = Callable[[Client], AbstractAsyncContextManager[Work]]
 
 
 class ConverterMismatch(HoldfastError):
@@ -47,28 +45,28 @@ class ConverterMismatch(HoldfastError):
 class HoldfastPlugin(SimplePlugin):
     """Give it to the client alone: a worker made from that client inherits it."""
 
-    def __init__(self, open_work: OpenWork | None = None, *, interceptors: Sequence[Interceptor] = ()) -> None:
+    def __init__(self, settings: Settings | None = None, *, telemetry: WorkerTelemetry = OFF) -> None:
         """Args:
-        open_work: opens what activities need, e.g. `partial(holdfast_workers.work.open_work, settings)`; None
-            for a client or replayer that runs no activity.
-        interceptors: of the worker's telemetry, see `holdfast_workers.telemetry.worker`.
+        settings: what the worker's activities use; None for a client or replayer that runs no activity.
+        telemetry: the worker's, from `holdfast_workers.telemetry.worker.open_telemetry`.
         """
-        self._open_work = open_work
+        self._settings = settings
+        self._telemetry = telemetry
         self._desk = Desk()
         super().__init__(
             "holdfast",
             data_converter=_converter,
-            activities=lambda existing: [*(existing or ()), *(self._desk.activities() if open_work else ())],
+            activities=lambda existing: [*(existing or ()), *(self._desk.activities() if settings else ())],
             workflows=[AgentSession],
             workflow_runner=_runner,
-            interceptors=interceptors,
+            interceptors=telemetry.interceptors,
         )
 
     async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
-        if self._open_work is None:
+        if self._settings is None:
             await super().run_worker(worker, next)
             return
-        async with self._open_work(worker.client) as self._desk.work:
+        async with open_work(self._settings, worker.client, telemetry=self._telemetry) as self._desk.work:
             await super().run_worker(worker, next)
 
 
