@@ -281,6 +281,18 @@ async def test_a_call_the_workflow_decided_against_is_cancelled(
     assert settled.outcome["text"] == "no refunds"
 
 
+async def test_a_cancelled_call_waits_for_nobody(conversation: Conversation) -> None:
+    call = await conversation.plan()
+    await tell(conversation, asked(conversation, call))
+    body = {"reason": "aborted by ann", "digest": call.digest}
+    fact = conversation.fact(Kind.CALL_DECIDED, "cancelled", call=call.call, outcome="cancelled", body=body)
+    await tell(conversation, fact)
+
+    assert await conversation.ledger.reader.approvals() == []
+    [told] = await conversation.ledger.reader.approvals(pending=False)
+    assert (told.state, told.reason) == ("expired", "aborted by ann")
+
+
 async def test_what_is_dispatched_cannot_be_decided_against_any_more(conversation: Conversation) -> None:
     call = await conversation.plan()
     granted = await conversation.grant(call)

@@ -167,6 +167,10 @@ $$;
 -- The call will not run: a tombstone, unless an attempt was made. Named by effect id, else by call and digest.
 CREATE FUNCTION holdfast.cancel_open_call(s_key uuid, f jsonb) RETURNS void
 LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+    -- Nobody is asked about it any more.
+    UPDATE holdfast.approval SET state = 'expired', reason = f->'detail'->>'reason'
+    WHERE session_key = s_key AND call = f->>'call' AND state = 'pending'
+      AND digest = coalesce(f->'detail'->>'digest', digest);
     UPDATE holdfast.effect e
     SET state = 'CANCELLED', settled_at = clock_timestamp(),
         outcome = convert_to(json_build_object(
