@@ -27,13 +27,10 @@ class Outbox:
         self._riding[carrier] = tuple(self._state.outbox)
         return self._riding[carrier]
 
-    def arrived(self, carrier: str) -> None:
-        keys = {fact.key for fact in self._riding.pop(carrier, ())}
+    def ended(self, carrier: str, *, told: bool) -> None:
+        """The carrier ended; `told` False: it did not reach the ledger, so its facts ride again."""
+        keys = {fact.key for fact in self._riding.pop(carrier, ()) if told}
         self._state.outbox = [fact for fact in self._state.outbox if fact.key not in keys]
-
-    def lost(self, carrier: str) -> None:
-        """The carrier ended without success: its facts stay."""
-        self._riding.pop(carrier, None)
 
     async def flush(self) -> None:
         """Append what nothing in flight carries, by one short local activity."""
@@ -47,4 +44,4 @@ class Outbox:
             retry_policy=contracts.SETTLE,
             summary="tell the ledger who is waited for",
         )
-        self.arrived(_FLUSH)
+        self.ended(_FLUSH, told=True)

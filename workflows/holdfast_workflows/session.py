@@ -139,12 +139,12 @@ class AgentSession(Handlers):
         try:
             result = await self._ask_model(turn)
         except ActivityError as error:
-            self.outbox.lost(_TURN)
+            self.outbox.ended(_TURN, told=False)
             if not is_cancelled_exception(error):
                 raise
             await self._stop_request(request)  # stopped before it said anything
             return
-        self.outbox.arrived(_TURN)
+        self.outbox.ended(_TURN, told=result.held is None)
         self._after_turn(request, turn, result)
 
     async def _ask_model(self, turn: ModelTurn) -> TurnResult:
@@ -155,7 +155,7 @@ class AgentSession(Handlers):
             turn.model_copy(update={"outbox": self.outbox.board(_TURN)}),
             **_options(f"turn-{turn.turn}", summary, contracts.MODEL_TIMEOUT),
         )
-        with contextlib.suppress(asyncio.CancelledError):  # a Temporal cancel; `run` ends the session after the turn
+        with contextlib.suppress(asyncio.CancelledError):  # by a Temporal cancel: `run` goes on from it
             await workflow.wait_condition(lambda: handle.done() or self._stopping())
         if not handle.done():
             handle.cancel()
@@ -218,12 +218,12 @@ class AgentSession(Handlers):
         try:
             outcome = handle.result()
         except ActivityError as error:
-            self.outbox.lost(number)
+            self.outbox.ended(number, told=False)
             if is_cancelled_exception(error):
                 return  # before it was dispatched: whoever cancelled it settles it
             outcome = requests.lost_call(call, error)
         else:
-            self.outbox.arrived(number)
+            self.outbox.ended(number, told=outcome.held is None)
         if outcome.held and self.state.request:
             self.state.request.held = outcome.held
             return
@@ -394,7 +394,7 @@ class AgentSession(Handlers):
             closing,
             **_options("close", f"close the session: {status}", _SHORT),
         )
-        self.outbox.arrived("close")
+        self.outbox.ended("close", told=True)
         self.display.show(status, reason)
 
     def _should_continue_as_new(self) -> bool:
