@@ -96,6 +96,17 @@ def test_listing_and_searching_do_not_look_through_links(root: Path) -> None:
     assert search_files(context(root), "TWO", ignore_case=True) == ["notes/plan.md:2: two"]
 
 
+@pytest.mark.parametrize("directory", [".git", ".venv/lib", "src/node_modules", "src/__pycache__"])
+def test_what_programs_keep_is_left_out_unless_it_is_asked_for(root: Path, directory: str) -> None:
+    (root / directory).mkdir(parents=True)
+    (root / directory / "kept.txt").write_text("TWO\n")
+
+    assert list_files(context(root)) == ["notes/plan.md (14 bytes)"]
+    assert search_files(context(root), "TWO") == []
+    assert list_files(context(root), directory) == [f"{directory}/kept.txt (4 bytes)"]
+    assert search_files(context(root), "TWO", directory) == [f"{directory}/kept.txt:1: TWO"]
+
+
 def test_a_directory_swapped_for_a_link_after_the_check_leads_nowhere(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,12 +13,13 @@ from pydantic import Field
 from holdfast.errors import ToolRefused
 from holdfast.tools import ToolContext, tool
 from holdfast_activities.resources import resources
-from holdfast_activities.tools.builtin.workspace import PRIVATE, Workspace, read_at
+from holdfast_activities.tools.builtin.workspace import Workspace, read_at
 
 MAX_ENTRIES = 1000
 MAX_READ_BYTES = 10_000_000
 MAX_SEARCHED_BYTES = 2_000_000
 MAX_LINE = 300
+MADE_BY_PROGRAMS = frozenset({"__pycache__", "node_modules"})
 
 WorkspacePath = Annotated[
     str, Field(min_length=1, max_length=1000, description='Path relative to the workspace, e.g. "notes/plan.md".')
@@ -34,6 +35,7 @@ def list_files(ctx: ToolContext, path: Directory = ".", glob: Glob = "*") -> lis
     """List the files below a directory of the workspace, one path each with its size in bytes, at most 1000.
 
     Use it to find out what is there before reading. It does not read contents: `search_files` does.
+    Directories such as `.git`, `.venv` or `node_modules` are left out, unless `path` is in one.
     """
     found: list[str] = []
     for name, size, _ in _files(workspace_of(ctx), path, glob):
@@ -73,7 +75,8 @@ def search_files(
 ) -> list[str]:
     """Find lines that contain a text in the workspace's files, as `path:line: content`.
 
-    Use it to find where something is said. It matches plain text, not a pattern; files above 2 MB are skipped.
+    Use it to find where something is said. It matches plain text, not a pattern. Files above 2 MB are skipped, and
+    so are directories such as `.git`, `.venv` or `node_modules`, unless `path` is in one.
     """
     wanted = text.casefold() if ignore_case else text
     matches: list[str] = []
@@ -112,12 +115,17 @@ def _searchable(workspace: Workspace, path: str, glob: str) -> Iterator[tuple[st
             continue  # binary, or gone or swapped since it was listed
 
 
+def _of_interest(directory: str) -> bool:
+    """Whether people put files there, rather than programs: a project's root holds ten thousands of the others."""
+    return not directory.startswith(".") and directory not in MADE_BY_PROGRAMS
+
+
 def _files(workspace: Workspace, path: str, glob: str) -> Iterator[tuple[str, int, int]]:
     """Yield (path from the workspace's root, size, open directory) of plain files; links are no files here."""
     prefix = "" if path in ("", ".") else path.strip("/").removeprefix("./") + "/"
     with workspace.open_directory(path) as top:
         for directory, subdirectories, names, descriptor in os.fwalk(".", dir_fd=top, follow_symlinks=False):
-            subdirectories[:] = sorted(name for name in subdirectories if name != PRIVATE)
+            subdirectories[:] = sorted(name for name in subdirectories if _of_interest(name))
             inside = prefix + ("" if directory == "." else directory.removeprefix("./") + "/")
             for name in sorted(names):
                 if not (fnmatchcase(name, glob) or fnmatchcase(inside + name, glob)):
