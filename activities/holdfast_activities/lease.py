@@ -23,7 +23,7 @@ RENEWAL = timedelta(seconds=5)
 
 @contextlib.asynccontextmanager
 async def beating(interval: timedelta = BEAT) -> AsyncIterator[None]:
-    """Heartbeat for the length of the block."""
+    """Heartbeat for the length of the block, first after `interval`: each beat is a write of Temporal's server."""
     async with _beside(_beat(interval)):
         yield
 
@@ -45,8 +45,8 @@ async def renewing(
 
 async def _beat(interval: timedelta) -> None:
     while True:
-        activity.heartbeat()
         await asyncio.sleep(interval.total_seconds())
+        activity.heartbeat()
 
 
 async def _renew(
