@@ -29,6 +29,26 @@ class Limits(Strict):
     """`wrap_up`: one last turn without tools, so that the user hears where things stand."""
 
 
+class TighterLimits(Wire):
+    """One session's own limits: each may lower its agent's, none may raise it."""
+
+    turns: int | None = Field(default=None, ge=1)
+    calls: int | None = Field(default=None, ge=0)
+    tokens: int | None = Field(default=None, ge=1)
+    usd: Decimal | None = Field(default=None, gt=0)
+    wall_time: Duration | None = None
+
+    def within(self, limits: Limits) -> Limits:
+        """The lower of both, limit by limit."""
+        own = {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}
+        lower = {
+            name: value
+            for name, value in own.items()
+            if (agents := getattr(limits, name)) is None or value < agents
+        }
+        return limits.model_copy(update=lower)
+
+
 class Usage(Wire):
     """Tokens of one model turn as the API counted them."""
 

@@ -16,7 +16,7 @@ from temporalio import activity
 from temporalio.common import RetryPolicy
 
 from holdfast import ids
-from holdfast.budget import Limits, Usage
+from holdfast.budget import Limits, TighterLimits, Usage
 from holdfast.catalogue import ToolPlan
 from holdfast.facts import Fact
 from holdfast.messages import UNAUTHENTICATED, Principal
@@ -51,7 +51,7 @@ class OpenSession(Wire):
     run_id: str
     agent: str
     principal: Principal
-    limits: Limits | None = None
+    limits: TighterLimits = TighterLimits()
     started_at: datetime
     outbox: tuple[Fact, ...] = ()
 

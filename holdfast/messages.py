@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from holdfast.budget import Limits
+from holdfast.budget import TighterLimits
 from holdfast.wire import Wire
 
 MAX_INLINE_BYTES = 16 * 1024
@@ -93,8 +93,8 @@ class SessionInput(Wire):
     send: Send | None = None
     """First message by digest, as the client sends it."""
     principal: Principal = Principal()
-    limits: Limits | None = None
-    """Overrides of the agent's limits for this session."""
+    limits: TighterLimits = TighterLimits()
+    """Lower limits than the agent's, for this session."""
     close_when_idle: bool = False
     """`run`: the session completes once nothing is queued."""
 

@@ -62,7 +62,7 @@ class Openings:
         return SessionPlan(
             catalogue=digest,
             model=catalogue.agent.model,
-            limits=request.limits or catalogue.agent.limits,
+            limits=request.limits.within(catalogue.agent.limits),
             policy=catalogue.agent.policy,
             policy_version=catalogue.policy_version,
             tools=tuple(card.plan for card in catalogue.tools),

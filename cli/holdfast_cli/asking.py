@@ -15,7 +15,7 @@ import click
 from holdfast_cli.exits import Exit, Failure
 
 if TYPE_CHECKING:
-    from holdfast.budget import Limits
+    from holdfast.budget import TighterLimits
     from holdfast.messages import Principal
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -78,7 +78,7 @@ def start_options(function: F) -> F:
         click.option(
             "--label", "labels", multiple=True, metavar="NAME=VALUE", help="Anything of yours; repeatable."
         ),
-        click.option("--max-turns", type=click.IntRange(1), help="Instead of the agent's own limit."),
+        click.option("--max-turns", type=click.IntRange(1), help="Turns; a session may lower its agent's limits, never raise them."),
         click.option("--max-calls", type=click.IntRange(0), help="Tool calls."),
         click.option("--max-tokens", type=click.IntRange(1), help="Tokens of all turns together."),
         click.option("--max-usd", type=Decimal, help="US dollars."),
@@ -122,11 +122,11 @@ def limits_of(
     max_tokens: int | None,
     max_usd: Decimal | None,
     max_minutes: float | None,
-) -> Limits | None:
+) -> TighterLimits | None:
     """Only what was given; the agent's own limits stay for the rest."""
     from pydantic import ValidationError
 
-    from holdfast.budget import Limits
+    from holdfast.budget import TighterLimits
 
     given = {
         "turns": max_turns,
@@ -139,6 +139,6 @@ def limits_of(
     if not chosen:
         return None
     try:
-        return Limits(**chosen)
+        return TighterLimits(**chosen)
     except ValidationError as error:
         raise Failure(f"A limit cannot be used: {error.errors()[0]['msg']}.", Exit.USAGE) from error

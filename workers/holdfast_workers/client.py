@@ -32,7 +32,7 @@ from temporalio.runtime import Runtime
 from temporalio.service import RPCError, RPCStatusCode
 
 from holdfast import ids
-from holdfast.budget import Limits
+from holdfast.budget import TighterLimits
 from holdfast.errors import HoldfastError
 from holdfast.messages import (
     SESSION_WORKFLOW,
@@ -147,7 +147,7 @@ class Holdfast:
         agent: str = "default",
         session_id: str | None = None,
         principal: Principal = Principal(),  # noqa: B008 - frozen
-        limits: Limits | None = None,
+        limits: TighterLimits | None = None,
         close_when_idle: bool = False,
         trace: Mapping[str, str] | None = None,
     ) -> Started:

@@ -10,7 +10,7 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict
 
 from holdfast import ids
-from holdfast.budget import Limits, Spend
+from holdfast.budget import Spend, TighterLimits
 from holdfast.contracts import Authorization, Call, CallRef, Results, SagaRef, SessionPlan, UserMessage
 from holdfast.facts import Fact
 from holdfast.messages import Command, Decide, Principal, Receipt, Resolve, Send
@@ -92,7 +92,7 @@ class OpenRequest(_State):
 class SessionState(_State):
     principal: Principal
     agent: str
-    limits: Limits | None = None
+    limits: TighterLimits = TighterLimits()
     close_when_idle: bool = False
     started_at: datetime
     plan: SessionPlan | None = None

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from holdfast.budget import Limits
+from holdfast.budget import TighterLimits
 from holdfast.config import Config
 from holdfast.contracts import CloseSession, FlushFacts, OpenSession, SessionPlan
 from holdfast.facts import Fact, Kind
@@ -41,7 +41,7 @@ async def _open(openings: Openings, **changes: object) -> SessionPlan:
 
 
 async def test_a_session_opens_with_its_catalogue_stored(openings: Openings, ledger: Ledger) -> None:
-    plan = await _open(openings, limits=Limits(turns=3))
+    plan = await _open(openings, limits=TighterLimits(turns=3))
 
     assert plan.refused is None
     assert plan.limits.turns == 3
