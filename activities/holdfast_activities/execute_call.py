@@ -23,6 +23,7 @@ from holdfast.facts import Fact, Kind
 from holdfast.states import CallStatus, EffectState, Tier
 from holdfast_activities.calls.attempt import CallAttempt, Surroundings
 from holdfast_activities.calls.report import CallReport, log_call
+from holdfast_activities.faults import FaultPoint, FaultPoints, no_faults
 from holdfast_activities.halt import Halt, wound_up
 from holdfast_activities.lease import beating
 from holdfast_activities.resources import Resources
@@ -53,6 +54,7 @@ class CallExecutions:
         secrets: Mapping[str, str],
         worker: str,
         observe: Callable[[CallReport], None] = log_call,
+        faults: FaultPoints = no_faults,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Args:
@@ -74,6 +76,7 @@ class CallExecutions:
             transport=self._transport,
             threads=self._threads,
             observe=observe,
+            faults=faults,
             now=now,
         )
 
@@ -116,6 +119,7 @@ class CallExecutions:
         claimed = await self._ledger.claim(claim)
         if not isinstance(claimed, Granted):
             return await self._without_grant(request, card, claim, claimed)
+        self._around.faults(FaultPoint.AFTER_CLAIM, card.name)
         attempt = CallAttempt(
             request=request,
             effect_id=claim.effect_id,

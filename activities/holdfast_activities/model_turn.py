@@ -19,6 +19,7 @@ from holdfast.errors import EffectConflict, HeadMissing
 from holdfast.pricing import PriceTable
 from holdfast.states import EffectState, RecoveryClass
 from holdfast_activities.attempt_report import AttemptReport
+from holdfast_activities.faults import MODEL, FaultPoint, FaultPoints, no_faults
 from holdfast_activities.halt import Halt, wound_up
 from holdfast_activities.incoming import incoming_messages
 from holdfast_activities.lease import RENEWAL, beating
@@ -57,6 +58,7 @@ class ModelTurns:
         prices: PriceTable | None = None,
         observe: Callable[[AttemptReport], None] = log_attempt,
         renewal: timedelta = RENEWAL,
+        faults: FaultPoints = no_faults,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Args:
@@ -73,6 +75,7 @@ class ModelTurns:
         self._prices = prices
         self._observe = observe
         self._renewal = renewal
+        self._faults = faults
         self._now = now
 
     @activity.defn
@@ -93,6 +96,7 @@ class ModelTurns:
                 claimed = await self._ledger.claim(claim)
                 if not isinstance(claimed, Granted):
                     return _without_grant(claimed)
+                self._faults(FaultPoint.AFTER_CLAIM, MODEL)
                 catalogue = await self._ledger.catalogue(request.catalogue)
                 transcript = await self._ledger.transcript(request.session_id, request.head)
             except LedgerUnavailable:
@@ -112,6 +116,7 @@ class ModelTurns:
                 prices=self._prices,
                 observe=self._observe,
                 renewal=self._renewal,
+                faults=self._faults,
                 now=self._now,
             )
             return await attempt.run(halt)

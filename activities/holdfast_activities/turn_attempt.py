@@ -23,6 +23,7 @@ from holdfast.contracts import LEASE, ModelTurn, TurnResult
 from holdfast.pricing import PriceTable, cost_usd, server_tools_usd
 from holdfast.states import EffectState
 from holdfast_activities.attempt_report import AttemptOutcome, AttemptReport
+from holdfast_activities.faults import MODEL, FaultPoint, FaultPoints
 from holdfast_activities.halt import Halt
 from holdfast_activities.lease import renewing
 from holdfast_activities.messages_api.answer import Answer, Piece
@@ -71,6 +72,7 @@ class TurnAttempt:
     prices: PriceTable | None
     observe: Callable[[AttemptReport], None]
     renewal: timedelta
+    faults: FaultPoints
     now: Callable[[], datetime]
     _answer: Answer = field(default_factory=Answer, init=False)
     _started: float = field(default_factory=time.monotonic, init=False)
@@ -123,11 +125,14 @@ class TurnAttempt:
         return cast("Exception | None", error)
 
     async def _read(self, request: ModelRequest) -> None:
+        self.faults(FaultPoint.BEFORE_DISPATCH, MODEL)
         self._started = time.monotonic()
         self._sent = True
         await read_answer(self.client, request, idempotency_key=self.effect_id, into=self._answer, show=self._show)
 
     def _show(self, piece: Piece) -> None:
+        if self._seq == 0:
+            self.faults(FaultPoint.AFTER_DISPATCH_BEFORE_RESPONSE, MODEL)
         self.chunks.put(
             Chunk(
                 session_id=self.request.session_id,
@@ -191,7 +196,9 @@ class TurnAttempt:
             saga_epoch=self.request.saga.epoch,
             commit_saga=commit_saga,
         )
+        self.faults(FaultPoint.AFTER_RESPONSE_BEFORE_RECORD, MODEL)
         recorded = await until_recorded(lambda: self.ledger.record_turn(turn))
+        self.faults(FaultPoint.AFTER_RECORD_BEFORE_COMPLETION, MODEL)
         if not recorded.accepted:
             self._report("superseded", usd=result.usd)
             return _standing(recorded)

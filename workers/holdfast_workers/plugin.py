@@ -28,6 +28,7 @@ from holdfast.contracts import (
     TurnResult,
 )
 from holdfast.errors import HoldfastError
+from holdfast_activities.faults import FaultPoints, no_faults
 from holdfast_workers.converter import data_converter
 from holdfast_workers.sandbox import sandboxed_runner
 from holdfast_workers.settings import Settings
@@ -45,13 +46,21 @@ class ConverterMismatch(HoldfastError):
 class HoldfastPlugin(SimplePlugin):
     """Give it to the client alone: a worker made from that client inherits it."""
 
-    def __init__(self, settings: Settings | None = None, *, telemetry: WorkerTelemetry = OFF) -> None:
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        telemetry: WorkerTelemetry = OFF,
+        faults: FaultPoints = no_faults,
+    ) -> None:
         """Args:
         settings: what the worker's activities use; None for a client or replayer that runs no activity.
         telemetry: the worker's, from `holdfast_workers.telemetry.worker.open_telemetry`.
+        faults: for tests of Holdfast itself, which lose a worker at a fault point.
         """
         self._settings = settings
         self._telemetry = telemetry
+        self._faults = faults
         self._desk = Desk()
         super().__init__(
             "holdfast",
@@ -66,7 +75,8 @@ class HoldfastPlugin(SimplePlugin):
         if self._settings is None:
             await super().run_worker(worker, next)
             return
-        async with open_work(self._settings, worker.client, telemetry=self._telemetry) as self._desk.work:
+        opening = open_work(self._settings, worker.client, telemetry=self._telemetry, faults=self._faults)
+        async with opening as self._desk.work:
             await super().run_worker(worker, next)
 
 

@@ -17,6 +17,7 @@ from temporalio.service import RPCError
 
 from holdfast.config import Config
 from holdfast_activities.execute_call import CallExecutions
+from holdfast_activities.faults import FaultPoints, no_faults
 from holdfast_activities.messages_api.client import open_client
 from holdfast_activities.model_turn import ModelTurns
 from holdfast_activities.opening import Openings
@@ -51,6 +52,7 @@ async def open_work(
     *,
     environ: Mapping[str, str] = os.environ,
     telemetry: WorkerTelemetry = OFF,
+    faults: FaultPoints = no_faults,
 ) -> AsyncIterator[Work]:
     """Connect to Postgres, check that it belongs to this Temporal, load the configuration's tools.
 
@@ -78,6 +80,7 @@ async def open_work(
             secrets={name: environ[name] for name in config.secrets.allow if name in environ},
             worker=worker,
             observe=telemetry.observe_call,
+            faults=faults,
         )
         opened.push_async_callback(calls.close)
         await opened.enter_async_context(telemetry.watching(lambda: read_standing(ledger.database)))
@@ -92,6 +95,7 @@ async def open_work(
                 worker=worker,
                 prices=config.price_table,
                 observe=telemetry.observe_turn,
+                faults=faults,
             ),
             calls=calls,
         )

@@ -17,6 +17,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from holdfast.wire import Strict
+from holdfast_activities.faults import FaultPoints, no_faults
 from holdfast_workers.health import serve_health
 from holdfast_workers.plugin import HoldfastPlugin
 from holdfast_workers.settings import Settings
@@ -58,6 +59,7 @@ async def run(
     *,
     health_port: int | None = None,
     worker_settings: WorkerSettings | None = None,
+    faults: FaultPoints = no_faults,
 ) -> None:
     """Serve sessions until SIGTERM or SIGINT; then finish what was dispatched.
 
@@ -67,7 +69,7 @@ async def run(
         ConfigError, DeclarationError: an agent or tool of the configuration cannot be used.
     """
     telemetry = open_telemetry(os.environ, provider=settings.model.provider)
-    plugin = HoldfastPlugin(settings, telemetry=telemetry)
+    plugin = HoldfastPlugin(settings, telemetry=telemetry, faults=faults)
     async with AsyncExitStack() as until_stopped:
         until_stopped.callback(telemetry.close)
         runtime = telemetry.runtime or logging_runtime()

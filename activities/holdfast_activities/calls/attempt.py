@@ -31,6 +31,7 @@ from holdfast_activities.calls.outgoing import Outgoing, client_for
 from holdfast_activities.calls.rendering import render
 from holdfast_activities.calls.report import CallReport
 from holdfast_activities.calls.undo import undo_of
+from holdfast_activities.faults import FaultPoint, FaultPoints
 from holdfast_activities.halt import Halt
 from holdfast_activities.lease import renewing
 from holdfast_activities.recording import until_recorded
@@ -65,6 +66,7 @@ class Surroundings:
     transport: httpx2.AsyncBaseTransport
     threads: ThreadPoolExecutor
     observe: Callable[[CallReport], None]
+    faults: FaultPoints
     now: Callable[[], datetime]
 
 
@@ -94,7 +96,10 @@ class CallAttempt:
         """
         ending = await self._end(halt)
         record = self._record(ending)
+        if self._recorded is None:
+            self._reach(FaultPoint.AFTER_RESPONSE_BEFORE_RECORD)
         recorded = self._recorded or await until_recorded(lambda: self.around.ledger.record(record))
+        self._reach(FaultPoint.AFTER_RECORD_BEFORE_COMPLETION)
         self._report(ending, recorded)
         if not recorded.accepted:
             if recorded.outcome is None:
@@ -124,7 +129,9 @@ class CallAttempt:
             # A deploy may be under way, so this is another worker's to try; the budget ends it.
             _log.error("call cannot start", extra={"tool": self.card.name, "error": type(error).__name__})
             return endings.unavailable(self.card, "this worker cannot run it", error=type(error).__name__)
-        outgoing = Outgoing(self.around.transport)
+        outgoing = Outgoing(
+            self.around.transport, answered=lambda: self._reach(FaultPoint.AFTER_DISPATCH_BEFORE_RESPONSE)
+        )
         client = client_for(outgoing, key=self.effect_id, trace=self.trace, timeout=self.card.timeout)
         async with (
             renewing(
@@ -139,6 +146,7 @@ class CallAttempt:
             context = self._context(client)
             if self.grant.probe and (known := await self._probe(declared, arguments, context, outgoing)):
                 return known
+            self._reach(FaultPoint.BEFORE_DISPATCH)
             if halt.reason is not None:
                 return endings.released(halt.reason)
             if time.monotonic() - self.claimed_at > DISPATCH_WITHIN.total_seconds():
@@ -146,6 +154,9 @@ class CallAttempt:
             if self._recovery is RecoveryClass.TRANSACTIONAL:
                 return await self._transact(declared, arguments, context, outgoing, halt)
             return await self._dispatch(declared, arguments, context, outgoing, halt)
+
+    def _reach(self, point: FaultPoint) -> None:
+        self.around.faults(point, self.card.name)
 
     def _arguments(self, declared: Tool) -> BaseModel:
         self._args = json.loads(self.grant.args or b"{}")
@@ -189,6 +200,7 @@ class CallAttempt:
                 ending = await self._dispatch(declared, arguments, inside, outgoing, halt)
                 if ending.state is not EffectState.DONE:
                     raise _RolledBack(ending)
+                self._reach(FaultPoint.AFTER_RESPONSE_BEFORE_RECORD)
                 recorded = await self.around.ledger.record_within(connection, self._record(ending))
                 if not recorded.accepted:
                     raise _NotAccepted(recorded)

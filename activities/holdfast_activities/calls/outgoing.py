@@ -6,7 +6,7 @@ request of the same attempt can have had an effect; a client of the tool's own s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
@@ -21,8 +21,12 @@ NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 class Outgoing(httpx2.AsyncBaseTransport):
     """One attempt's requests, over the worker's shared connections."""
 
-    def __init__(self, shared: httpx2.AsyncBaseTransport) -> None:
+    def __init__(self, shared: httpx2.AsyncBaseTransport, *, answered: Callable[[], None] = lambda: None) -> None:
+        """Args:
+        answered: called when the answer to a request that is no read has begun, before anybody sees it.
+        """
         self._shared = shared
+        self._answered = answered
         self._requests: list[httpx2.Request] = []
         self.standing = False
         """A request that is no read may have had an effect."""
@@ -38,6 +42,8 @@ class Outgoing(httpx2.AsyncBaseTransport):
             raise
         if not is_refusal(response.status_code):
             self._may_stand(request)
+        if request.method not in READS:
+            self._answered()
         return response
 
     async def aclose(self) -> None:
