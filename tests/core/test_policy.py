@@ -10,8 +10,10 @@ from holdfast.policy import POLICY_VERSION, Policy, RolePolicy, decide
 from holdfast.states import Tier, Verdict
 
 
-def verdict(policy: Policy, tool: str, tier: Tier, *, roles: tuple[str, ...] = (), **facts: Any) -> Verdict:
-    return decide(POLICY_VERSION, policy, tool=tool, tier=tier, facts=facts, roles=roles).verdict
+def verdict(
+    policy: Policy, tool: str, tier: Tier, *, roles: tuple[str, ...] = (), facts: dict[str, Any] | None = None
+) -> Verdict:
+    return decide(POLICY_VERSION, policy, tool=tool, tier=tier, facts=facts or {}, roles=roles).verdict
 
 
 @pytest.mark.parametrize(
@@ -39,8 +41,8 @@ def test_deny_wins_over_ask_and_ask_over_allow() -> None:
 
 
 def test_the_facts_of_the_arguments_set_the_tier() -> None:
-    assert verdict(Policy(), "http_request", Tier.IRREVERSIBLE, tier="read") is Verdict.ALLOW
-    assert verdict(Policy(), "http_request", Tier.READ, tier="irreversible") is Verdict.ASK
+    assert verdict(Policy(), "http_request", Tier.IRREVERSIBLE, facts={"tier": "read"}) is Verdict.ALLOW
+    assert verdict(Policy(), "http_request", Tier.READ, facts={"tier": "irreversible"}) is Verdict.ASK
 
 
 def test_a_role_may_use_only_what_it_lists() -> None:
