@@ -170,7 +170,8 @@ class CallExecutions:
             case Refused() if claimed.code in HELD_CODES:
                 return CallOutcome(status=CallStatus.CANCELLED, code=claimed.code, held=claimed.reason)
             case Refused() if claimed.code in CLOSED_CODES:
-                return _closed(card, request.tier or card.tier, claimed)
+                text = f"This call was not run: {claimed.reason}."
+                return CallOutcome(status=CallStatus.CANCELLED, code=claimed.code, text=text)
             case Refused():
                 return await self._never(request, card, claim, claimed)
 
@@ -221,18 +222,6 @@ _STATUS: Mapping[EffectState, CallStatus] = {
     EffectState.UNKNOWN: CallStatus.UNKNOWN,
     EffectState.CANCELLED: CallStatus.CANCELLED,
 }
-
-
-def _closed(card: ToolCard, tier: Tier, refused: Refused) -> CallOutcome:
-    """Its saga is closed. A first attempt cannot have run; a later one of a write may follow one that did."""
-    if tier is not Tier.READ and activity.info().attempt > 1:
-        text = (
-            f"The request was ended while `{card.name}` was under way; a person must check whether it took effect."
-        )
-        return CallOutcome(status=CallStatus.UNKNOWN, code="unknown", text=text)
-    return CallOutcome(
-        status=CallStatus.CANCELLED, code=refused.code, text=f"This call was not run: {refused.reason}."
-    )
 
 
 def _trace(given: Mapping[str, str]) -> dict[str, str]:

@@ -22,6 +22,11 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
     SELECT ROW('refused', code, reason, retry_after, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::holdfast.verdict
 $$;
 
+CREATE FUNCTION holdfast.busy(retry_after interval) RETURNS holdfast.verdict
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
+    SELECT ROW('busy', NULL, NULL, retry_after, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::holdfast.verdict
+$$;
+
 CREATE FUNCTION holdfast.settled(of_effect text, code text DEFAULT NULL) RETURNS holdfast.verdict
 LANGUAGE sql STABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
     SELECT ROW(
@@ -60,6 +65,24 @@ BEGIN
         )
         ON CONFLICT DO NOTHING;
     END LOOP;
+    RETURN NULL;
+END
+$$;
+
+-- The saga's fence: once it is closed, or in another epoch, nothing of it is sent any more. Its row is locked.
+CREATE FUNCTION holdfast.closed_saga(s_key uuid, c holdfast.claim) RETURNS holdfast.verdict
+LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+DECLARE
+    g record;
+BEGIN
+    SELECT state, epoch INTO g FROM holdfast.saga WHERE id = c.saga_id AND session_key = s_key;
+    IF NOT FOUND OR g.state <> 'OPEN' THEN
+        RETURN holdfast.refused('saga_closed', format('saga %s is %s', c.saga_id, coalesce(g.state, 'missing')));
+    ELSIF g.epoch <> c.saga_epoch THEN
+        RETURN holdfast.refused('epoch', format(
+            'saga %s is in epoch %s, and the claim says %s', c.saga_id, g.epoch, c.saga_epoch
+        ));
+    END IF;
     RETURN NULL;
 END
 $$;
@@ -161,7 +184,6 @@ LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
 DECLARE
     now timestamptz := clock_timestamp();
     e record;
-    g record;
     v holdfast.verdict;
     exhausted boolean;
     in_doubt boolean;
@@ -177,13 +199,17 @@ BEGIN
         RETURN holdfast.settled(c.effect_id);
     END IF;
 
-    SELECT state, epoch INTO g FROM holdfast.saga WHERE id = c.saga_id AND session_key = s_key;
-    IF NOT FOUND OR g.state <> 'OPEN' THEN
-        RETURN holdfast.refused('saga_closed', format('saga %s is %s', c.saga_id, coalesce(g.state, 'missing')));
-    ELSIF g.epoch <> c.saga_epoch THEN
-        RETURN holdfast.refused('epoch', format(
-            'saga %s is in epoch %s, and the claim says %s', c.saga_id, g.epoch, c.saga_epoch
-        ));
+    -- A claimed effect whose lease is over is one whose last attempt has not reported. What only reads may be sent
+    -- again, and what runs inside our own transaction did not commit; anything else may have landed.
+    in_doubt := e.doubt OR e.state = 'CLAIMED' AND e.recovery NOT IN ('retry', 'transactional');
+
+    v := holdfast.closed_saga(s_key, c);
+    IF v.verdict IS NOT NULL AND e.lease_until > now AND in_doubt THEN
+        RETURN holdfast.busy(e.lease_until - now);  -- it is under way, and its record still counts
+    ELSIF v.verdict IS NOT NULL AND in_doubt THEN
+        RETURN holdfast.give_up(s_key, c, 'UNKNOWN', p_unknown, 'expired');
+    ELSIF v.verdict IS NOT NULL THEN
+        RETURN v;
     END IF;
 
     IF e.state = 'CLAIMED' AND e.nonce = c.nonce THEN  -- granted before, and the answer was lost
@@ -197,14 +223,8 @@ BEGIN
     END IF;
     exhausted := c.attempts > 0 AND e.attempts_used >= c.attempts;
     IF e.lease_until > now AND (e.recovery <> 'retry' OR exhausted) THEN
-        v.verdict := 'busy';
-        v.retry_after := e.lease_until - now;
-        RETURN v;
+        RETURN holdfast.busy(e.lease_until - now);
     END IF;
-    -- A claimed effect here is one whose last attempt has not reported. What only reads may be sent again, and
-    -- what runs inside our own transaction did not commit; anything else may have landed.
-    in_doubt := e.doubt OR e.state = 'CLAIMED' AND e.recovery NOT IN ('retry', 'transactional');
-
     IF in_doubt AND (
         e.recovery = 'operator'
         OR e.recovery = 'idempotent' AND now > e.first_claimed_at + coalesce(e.key_ttl, c.key_ttl)

@@ -76,8 +76,8 @@ async def test_a_closed_saga_runs_nothing(bench: Bench, service: Service) -> Non
     call = await bench.plan("pay", path="ok")
     await bench.conversation.owner.execute("UPDATE holdfast.saga SET state = 'ABORTED'")
 
-    assert (await bench.run(call)).status is CallStatus.CANCELLED
-    assert (await bench.run(call, attempt=2)).status is CallStatus.UNKNOWN
+    for attempt in (1, 2):
+        assert (await bench.run(call, attempt=attempt)).status is CallStatus.CANCELLED
     assert not service.effects
 
 
