@@ -160,6 +160,7 @@ def record_parameters(record: Record) -> tuple[Any, ...]:
         "token": record.token,
         "state": record.state,
         "doubt": record.doubt,
+        "final": record.final,
         "dispatched": record.dispatched,
         "latency": record.latency,
         "undo_tool": undo.tool if undo else None,

@@ -183,6 +183,8 @@ class Record:
     state: EffectState
     doubt: bool = False
     """With OPEN: the attempt reports that it may have landed, as if its lease had run out; sticks to the effect."""
+    final: bool = False
+    """With FAILED: that holds for earlier attempts too. Otherwise an effect in doubt ends UNKNOWN."""
     outcome: Mapping[str, Any]
     """Small: status, code, text, digest, size. What a later attempt returns from the row."""
     result: bytes | None = None

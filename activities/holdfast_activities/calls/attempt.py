@@ -101,15 +101,9 @@ class CallAttempt:
         recorded = self._recorded or await until_recorded(lambda: self.around.ledger.record(record))
         self._reach(FaultPoint.AFTER_RECORD_BEFORE_COMPLETION)
         self._report(ending, recorded)
-        if not recorded.accepted:
-            if recorded.outcome is None:
-                raise superseded("call")
+        if recorded.outcome is not None:  # what stands, which may be another attempt's or the ledger's own
             return CallOutcome.model_validate(recorded.outcome)
-        if ending.state is not EffectState.OPEN:
-            return CallOutcome.model_validate(record.outcome)
-        if recorded.outcome is not None:  # its attempts are used up, so the ledger settled it
-            return CallOutcome.model_validate(recorded.outcome)
-        if halt.reason == "fenced":
+        if not recorded.accepted or halt.reason == "fenced":
             raise superseded("call")
         if halt.reason is not None:
             return None
@@ -309,6 +303,7 @@ class CallAttempt:
             token=self.grant.token,
             state=ending.state,
             doubt=ending.doubt,
+            final=ending.final or self.grant.probe,  # where a probe was asked, only its final no let this one send
             dispatched=ending.dispatched,
             outcome=outcome.model_dump(mode="json"),
             result=rendered.result if rendered else None,
@@ -354,11 +349,9 @@ class CallAttempt:
 
 def _settled_as(ending: Ending, recorded: Recorded) -> CallStatus | None:
     """The call's outcome, where this attempt settled it."""
-    if not recorded.accepted:
+    if not recorded.accepted or recorded.outcome is None:
         return None
-    if ending.state is not EffectState.OPEN:
-        return ending.status
-    return CallStatus(recorded.outcome["status"]) if recorded.outcome is not None else None
+    return CallStatus(recorded.outcome["status"])
 
 
 class _RolledBack(Exception):

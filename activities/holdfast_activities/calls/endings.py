@@ -39,6 +39,8 @@ class Ending:
     rendered: Rendered | None = None
     doubt: bool = False
     """With OPEN: the attempt may have landed."""
+    final: bool = False
+    """With FAILED: the service answered for this key, so earlier attempts did not land either."""
     dispatched: bool = True
     retry_after: timedelta | None = None
     evidence: Mapping[str, Any] = field(default_factory=dict)
@@ -103,14 +105,15 @@ def judge(
     """
     evidence = _evidence(error)
     if isinstance(error, ToolRefused):
-        return _refused(card, str(error), evidence)
+        return _refused(card, str(error), evidence, final=outgoing.answered)
     if isinstance(error, ToolUnavailable):
         return unavailable(card, str(error).rstrip("."), after=error.retry_after, **evidence)
     clean = tier is Tier.READ or recovery is RecoveryClass.TRANSACTIONAL
     if isinstance(error, httpx2.HTTPStatusError) and is_refusal(error.response.status_code):
         if clean or (outgoing.sent(error) and not outgoing.standing):
             status = f"{error.response.status_code} {error.response.reason_phrase}".strip()
-            return _refused(card, f"The service refused the request of `{card.name}`: {status}.", evidence)
+            said = f"The service refused the request of `{card.name}`: {status}."
+            return _refused(card, said, evidence, final=outgoing.answered)
     elif isinstance(error, NOT_SENT) and (clean or (outgoing.sent(error) and not outgoing.standing)):
         return unavailable(card, "the service cannot be reached", **evidence)
     if clean:
@@ -157,13 +160,14 @@ def _clean(error: Exception, card: ToolCard, evidence: Mapping[str, Any], refere
     )
 
 
-def _refused(card: ToolCard, text: str, evidence: Mapping[str, Any]) -> Ending:
+def _refused(card: ToolCard, text: str, evidence: Mapping[str, Any], *, final: bool) -> Ending:
     return Ending(
         word="refused",
         state=EffectState.FAILED,
         status=CallStatus.ERROR,
         code="permanent",
         text=_with_fallback(card, text),
+        final=final,
         evidence=evidence,
     )
 

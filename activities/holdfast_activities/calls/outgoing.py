@@ -15,6 +15,8 @@ import httpx2
 READS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 IN_DOUBT_STATUS = frozenset({408, 409, 425, 429})
 """Client errors that do not say that nothing happened: try again, or something is under way."""
+UNREAD_STATUS = frozenset({401, 403, 407})
+"""Client errors that come before anybody looks at the idempotency key: they say nothing of earlier requests."""
 NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 
@@ -30,6 +32,8 @@ class Outgoing(httpx2.AsyncBaseTransport):
         self._requests: list[httpx2.Request] = []
         self.standing = False
         """A request that is no read may have had an effect."""
+        self.answered = False
+        """The service refused a request that is no read, and knew its key: earlier ones had no effect either."""
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         self._requests.append(request)
@@ -42,6 +46,8 @@ class Outgoing(httpx2.AsyncBaseTransport):
             raise
         if not is_refusal(response.status_code):
             self._may_stand(request)
+        elif request.method not in READS and response.status_code not in UNREAD_STATUS:
+            self.answered = True
         if request.method not in READS:
             self._answered()
         return response

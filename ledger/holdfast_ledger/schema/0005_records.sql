@@ -3,7 +3,8 @@
 
 -- What a record says, see holdfast_ledger.records.Record.
 CREATE TYPE holdfast.recording AS (
-    session_id text, effect_id text, token integer, state text, dispatched boolean, doubt boolean, latency interval,
+    session_id text, effect_id text, token integer, state text, dispatched boolean, doubt boolean, final boolean,
+    latency interval,
     undo_tool text, undo_version text, usd numeric
 );
 
@@ -63,18 +64,20 @@ END
 $$;
 
 -- The state an accepted report leads to. A clean transient failure releases the effect, until its attempt budget
--- is used up: then it is FAILED, or UNKNOWN where an earlier attempt may have landed.
+-- is used up: then it is FAILED, or UNKNOWN where an earlier attempt may have landed. A failure answers for those
+-- only where it says so.
 CREATE FUNCTION holdfast.state_after(r holdfast.recording, budget integer, used integer, in_doubt boolean)
 RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
     SELECT CASE
+        WHEN r.state = 'FAILED' AND in_doubt AND NOT coalesce(r.final, false) THEN 'UNKNOWN'
         WHEN r.state <> 'OPEN' OR NOT coalesce(r.dispatched, true) OR budget = 0 OR used < budget THEN r.state
         WHEN in_doubt THEN 'UNKNOWN'
         ELSE 'FAILED'
     END
 $$;
 
--- p_body is the body of the outcome entry; p_unknown the outcome where the budget ends in doubt.
+-- p_body is the body of the outcome entry; p_unknown the outcome where it ends in an earlier attempt's doubt.
 CREATE FUNCTION holdfast.record_effect(
     p jsonb, p_outcome bytea, p_unknown bytea, p_result bytea, p_shown bytea, p_undo_args bytea,
     p_evidence bytea, p_body bytea
@@ -106,7 +109,7 @@ BEGIN
     new_state := holdfast.state_after(r, e.attempts_budget, e.attempts_used, in_doubt);
     UPDATE holdfast.effect SET
         state = new_state, lease_until = NULL, worker = NULL, doubt = in_doubt, result = p_result, shown = p_shown,
-        outcome = CASE WHEN new_state = 'UNKNOWN' AND r.state = 'OPEN' THEN p_unknown ELSE p_outcome END,
+        outcome = CASE WHEN new_state = 'UNKNOWN' AND r.state <> 'UNKNOWN' THEN p_unknown ELSE p_outcome END,
         attempts_used = attempts_used - CASE WHEN r.dispatched IS FALSE THEN 1 ELSE 0 END,
         undo_tool = r.undo_tool, undo_version = r.undo_version, undo_args = p_undo_args,
         latency_us = holdfast.microseconds(r.latency), usd = r.usd,
