@@ -7,6 +7,8 @@ must not pass silently.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
@@ -21,15 +23,23 @@ class Wire(BaseModel):
 
     @model_serializer(mode="wrap")
     def _leave_defaults_out(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields = type(self).model_fields
+        defaults = _defaults(type(self))
         return {
             name: value
             for name, value in handler(self).items()
-            if name == DISCRIMINATOR
-            or name not in fields
-            or fields[name].is_required()
-            or getattr(self, name) != fields[name].get_default(call_default_factory=True)
+            if name not in defaults or getattr(self, name) != defaults[name]
         }
+
+
+@cache
+def _defaults(model: type[BaseModel]) -> Mapping[str, Any]:
+    """What may be left out of each model, found once: it is asked for with every payload."""
+    fields = model.model_fields.items()
+    return {
+        name: field.get_default(call_default_factory=True)
+        for name, field in fields
+        if name != DISCRIMINATOR and not field.is_required()
+    }
 
 
 class Strict(BaseModel):
