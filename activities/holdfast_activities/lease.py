@@ -13,18 +13,19 @@ from typing import Any
 
 from temporalio import activity
 
+from holdfast import guards
 from holdfast_ledger.errors import LedgerUnavailable
 from holdfast_ledger.store import Ledger
 
 BEAT = timedelta(milliseconds=500)
 """Cancellation arrives with a heartbeat's answer: an interrupt takes effect this fast."""
-RENEWAL = timedelta(seconds=5)
+RENEWAL = guards.RENEWAL
 
 
 @contextlib.asynccontextmanager
 async def beating(interval: timedelta = BEAT) -> AsyncIterator[None]:
     """Heartbeat for the length of the block, first after `interval`: each beat is a write of Temporal's server."""
-    async with _beside(_beat(interval)):
+    async with _beside(lambda: _beat(interval), after=interval):
         yield
 
 
@@ -39,35 +40,41 @@ async def renewing(
     interval: timedelta = RENEWAL,
 ) -> AsyncIterator[None]:
     """Renew the lease for the length of the block; call `lost` once when a newer attempt holds the effect."""
-    async with _beside(_renew(ledger, effect_id, token, lease, lost, interval)):
+    async with _beside(lambda: _renew(ledger, effect_id, token, lease, lost, interval), after=interval):
         yield
 
 
 async def _beat(interval: timedelta) -> None:
     while True:
-        await asyncio.sleep(interval.total_seconds())
         activity.heartbeat()
+        await asyncio.sleep(interval.total_seconds())
 
 
 async def _renew(
     ledger: Ledger, effect_id: str, token: int, lease: timedelta, lost: Callable[[], None], interval: timedelta
 ) -> None:
     while True:
-        await asyncio.sleep(interval.total_seconds())
         try:
             held = await ledger.renew(effect_id, token, lease)
         except LedgerUnavailable:
-            continue  # nobody else can claim it either; the token decides when Postgres is back
+            held = True  # nobody else can claim it either; the token decides when Postgres is back
         if not held:
             lost()
             return
+        await asyncio.sleep(interval.total_seconds())
 
 
 @contextlib.asynccontextmanager
-async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    task = asyncio.create_task(work)
+async def _beside(work: Callable[[], Coroutine[Any, Any, None]], *, after: timedelta) -> AsyncIterator[None]:
+    """Do `work` beside the block from `after` on: most blocks are over before, and then no task is made."""
+    tasks: list[asyncio.Task[None]] = []
+    start = asyncio.get_running_loop().call_later(
+        after.total_seconds(), lambda: tasks.append(asyncio.create_task(work()))
+    )
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.wait({task})
+        start.cancel()
+        for task in tasks:
+            task.cancel()
+            await asyncio.wait({task})
