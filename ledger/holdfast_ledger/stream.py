@@ -26,6 +26,9 @@ MOST_WAITING = 10_000
 LEFT_BEHIND_AFTER = timedelta(hours=1)
 CLEAN_EVERY_S = 600.0
 
+Turn = tuple[str, int]
+"""Session id and number."""
+
 _log = logging.getLogger("holdfast.ledger.stream")
 
 
@@ -40,7 +43,9 @@ class Flusher:
         self._interval_s = interval_s
         self._waiting: list[Chunk] = []
         self._changed: set[str] = set()
-        self._recorded: set[tuple[str, int]] = set()
+        self._recorded: set[Turn] = set()
+        self._stored: dict[Turn, None] = {}
+        """Turns that may have chunks in Postgres, the oldest first; the others' need no removal."""
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
@@ -65,6 +70,8 @@ class Flusher:
     def put(self, chunk: Chunk) -> None:
         """Show this piece to watchers soon."""
         self._waiting.append(chunk)
+        if chunk.token > 1:  # an earlier attempt may have left some
+            self._store((chunk.session_id, chunk.turn))
         if len(self._waiting) > MOST_WAITING:
             del self._waiting[: MOST_WAITING // 2]
         self._wake.set()
@@ -78,8 +85,15 @@ class Flusher:
         """The turn's message is in the ledger: its chunks are of no use any more."""
         done = (session_id, turn)
         self._waiting = [chunk for chunk in self._waiting if (chunk.session_id, chunk.turn) != done]
-        self._recorded.add(done)
+        if done in self._stored:
+            del self._stored[done]
+            self._recorded.add(done)
         self.changed(session_id)
+
+    def _store(self, turn: Turn) -> None:
+        self._stored[turn] = None
+        if len(self._stored) > MOST_WAITING:  # turns that never were recorded here; the cleaning finds theirs
+            del self._stored[next(iter(self._stored))]
 
     async def _run(self, database: Database) -> None:
         clock = asyncio.get_running_loop().time
@@ -100,6 +114,8 @@ class Flusher:
     async def _flush(self, database: Database) -> None:
         self._wake.clear()
         batch, self._waiting = self._waiting, []
+        for chunk in batch:
+            self._store((chunk.session_id, chunk.turn))
         changed, self._changed = self._changed, set()
         recorded, self._recorded = sorted(self._recorded), set()
         try:
