@@ -19,7 +19,7 @@ $(VENV)/.complete: requirements.lock pyproject.toml
 	touch $@
 
 demo: setup ## run the main job: one agent session, killed and resumed, to its end
-	$(BIN)/holdfast demo
+	$(BIN)/holdfast demo $(ARGS)
 
 up: setup ## run the whole stack in this terminal
 	$(BIN)/holdfast up

@@ -26,6 +26,7 @@ from holdfast_workers.stack.runtime import Runtime, read_runtime
 
 pytestmark = pytest.mark.timeout(150)
 
+ROOT = Path(__file__).parents[2]
 USUAL_PORTS = (7233, 8233, 8085)
 SET_UP_WITHIN_S = 90
 
@@ -56,11 +57,16 @@ class Seen:
 
 
 def holdfast(home: Path, *arguments: str) -> Run:
+    return command(home, Path(sys.executable).with_name("holdfast"), *arguments)
+
+
+def command(home: Path, *words: str | Path) -> Run:
+    """Run it as somebody would whose environment says nothing of Holdfast, Temporal, Postgres or a model."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HOLDFAST_", "TEMPORAL_"))}
     foreign = [name for name in kept if name.startswith(("ANTHROPIC_", "PG", "XDG_RUNTIME_DIR"))]
     env = {name: value for name, value in kept.items() if name not in foreign}
     done = subprocess.run(
-        [Path(sys.executable).with_name("holdfast"), *arguments],
+        words,
         capture_output=True,
         text=True,
         timeout=SET_UP_WITHIN_S,
@@ -110,8 +116,8 @@ async def first(home: Path, usual_ports_taken: None) -> Seen:
 
 @pytest.fixture(scope="module")
 def second(first: Seen, home: Path) -> Run:
-    """Once more, right after it, and then everything is stopped."""
-    return holdfast(home, "demo", "--json", "--stop")
+    """Once more, right after it, as `make demo`; and then everything is stopped."""
+    return command(home, "make", "--silent", "--directory", ROOT, "demo", "ARGS=--json --stop")
 
 
 def runtimes(home: Path) -> tuple[Runtime, Runtime]:
