@@ -37,6 +37,7 @@ COMMANDS = {
     "status": Entry(f"{WHERE}.stack:status", "Show the stack and its addresses.", MACHINE),
     "doctor": Entry(f"{WHERE}.doctor:doctor", "Check this machine and its servers.", MACHINE),
     "demo": Entry(f"{WHERE}.demo:demo", "Run a real job, with a worker killed in the middle.", MACHINE),
+    "chaos": Entry(f"{WHERE}.chaos:chaos", "Run sessions while everything fails, and judge.", MACHINE),
     "init": Entry(f"{WHERE}.init:init", "Write a configuration, a tool and its test here.", MACHINE),
     "completion": Entry(f"{WHERE}.completion:completion", "Print shell completion.", MACHINE),
 }

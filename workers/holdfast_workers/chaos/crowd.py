@@ -1,0 +1,85 @@
+"""The sessions of a run: started a few at a time, watched until each has ended."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from holdfast.messages import Principal
+from holdfast.states import SessionStatus
+from holdfast_ledger.views import Session
+from holdfast_workers.chaos.house import AGENT
+from holdfast_workers.chaos.patience import patiently
+from holdfast_workers.chaos.shapes import Shape
+from holdfast_workers.client import Holdfast, new_id
+
+LOOK_EVERY_S = 0.4
+AT_ONCE = 24
+"""Sessions open at a time: enough to have some at every point of the protocol."""
+
+
+@dataclass(kw_only=True)
+class Crowd:
+    """Sessions by id, and how they stand in the ledger."""
+
+    client: Holdfast
+    shapes: list[Shape]
+    bookings: list[str]
+    """One for each session, and more for sessions that come later."""
+    wanted: int
+    """Sessions that `start_all` starts."""
+    numbers: dict[str, int] = field(default_factory=dict)
+    sessions: dict[str, Session] = field(default_factory=dict)
+
+    @property
+    def expected(self) -> int:
+        """Writes that all sessions together are to do."""
+        return sum(self._shape(number).writes for number in range(1, self.wanted + 1))
+
+    @property
+    def open(self) -> list[str]:
+        """Sessions that were started and have not ended."""
+        return [one for one in self.numbers if one not in self.sessions or not self.sessions[one].status.ended]
+
+    async def start_all(self) -> None:
+        """Start every session; return when the last one was started."""
+        for number in range(1, self.wanted + 1):
+            while len(self.open) >= AT_ONCE:  # noqa: ASYNC110 - the ledger tells
+                await asyncio.sleep(LOOK_EVERY_S / 4)
+            await self.start(number)
+
+    async def start(self, number: int, **options: Any) -> str:
+        """Start one session, whatever is away meanwhile; returns its id."""
+        session_id = new_id()
+        self.numbers[session_id] = number
+        options = {"close_when_idle": True, **options}
+        await patiently(
+            lambda: self.client.start(
+                self.message(number),
+                agent=AGENT,
+                session_id=session_id,
+                principal=Principal(requested_by="chaos"),
+                **options,
+            )
+        )
+        return session_id
+
+    def message(self, number: int) -> str:
+        return self._shape(number).message(number, self.bookings[number - 1])
+
+    def _shape(self, number: int) -> Shape:
+        return self.shapes[number % len(self.shapes)]
+
+    async def watch(self) -> None:
+        """Keep `sessions` as the ledger has them, for ever; cancel it."""
+        while True:
+            await self.look()
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def look(self) -> None:
+        found = await patiently(lambda: self.client.reader.sessions(agent=AGENT, limit=100_000))
+        self.sessions.update({one.id: one for one in found})
+
+    def count(self, status: SessionStatus) -> int:
+        return sum(one.status is status for one in self.sessions.values())

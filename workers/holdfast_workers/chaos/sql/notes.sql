@@ -1,0 +1,1 @@
+SELECT intent, effect_id FROM chaos.note ORDER BY id
