@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 settings.register_profile(
-    "suite", max_examples=40, stateful_step_count=16, deadline=None, suppress_health_check=_SLOW
+    "suite", max_examples=80, stateful_step_count=20, deadline=None, suppress_health_check=_SLOW
 )
 settings.register_profile(
     "chaos", max_examples=1500, stateful_step_count=40, deadline=None, suppress_health_check=_SLOW, print_blob=True
@@ -198,10 +198,11 @@ class Scene:
         return sum(process.sent for process in self.processes)
 
     async def end(self) -> None:
-        """Nothing goes on, and the chain holds."""
+        """Nothing goes on; each request had its intent, and the chain holds."""
         for process in self.processes:
             await process.kill()
         await self.enable_all()
+        assert not self.service.unannounced
         database = self.conversation.ledger.database
         checked = await verify_session(database, self.conversation.session_id)
         assert checked.ok, checked

@@ -84,6 +84,7 @@ async def transactional(ctx: ToolContext, n: int) -> str:
     _clean_failure(process)
     await process.reach(BEFORE_EFFECT)
     process.sent += 1
+    await process.service.count(ctx.idempotency_key)
     await ctx.transaction.execute("INSERT INTO protocol_note (effect_id) VALUES ($1)", ctx.idempotency_key)
     await process.reach(AFTER_EFFECT)
     if process.service.mood == "breaks after it committed":

@@ -55,24 +55,31 @@ class Service:
     barred: dict[str, int] = field(default_factory=dict)
     """By key: requests begun up to this tick are refused for ever. That makes a probe's "no" final."""
     ticks: int = 0
+    unannounced: list[str] = field(default_factory=list)
+    """Keys of requests that came without an intent entry of their own in the ledger."""
 
     def begin(self) -> int:
         self.ticks += 1
         return self.ticks
 
     async def receive(self, key: str, begun: int, *, dedupes: bool) -> bool:
-        """Carry a request out; False where it is refused. Asserts that its intent stands in the ledger."""
-        intents = await self.owner.fetchval(
-            "SELECT count(*) FROM holdfast.entry WHERE effect_id = $1 AND kind = 'effect_intent'", key
-        )
-        self.calls[key] += 1
-        assert self.calls[key] <= intents, "a request was sent without an intent entry of its own"
+        """Carry a request out; False where it is refused."""
+        await self.count(key)
         if begun <= self.barred.get(key, 0):
             return False
         if not (dedupes and key in self.known):
             self.effects[key] += 1
         self.known.add(key)
         return True
+
+    async def count(self, key: str) -> None:
+        """Something begins; look for its intent entry. An assertion here would end up as the tool's own failure."""
+        intents = await self.owner.fetchval(
+            "SELECT count(*) FROM holdfast.entry WHERE effect_id = $1 AND kind = 'effect_intent'", key
+        )
+        self.calls[key] += 1
+        if self.calls[key] > intents:
+            self.unannounced.append(key)
 
     def happened(self, key: str) -> bool:
         """A probe's question; a "no" bars what is under way."""
@@ -159,6 +166,8 @@ class Process:
 
     async def kill(self) -> None:
         self.died.set()
+        if self.work is not None and self.work.done() and not self.work.cancelled():
+            self.work.exception()  # whatever it had to say, nobody hears it
         while running := {task for task in self.tasks if not task.done()}:
             for task in running:
                 task.cancel()

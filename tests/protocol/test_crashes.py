@@ -150,13 +150,19 @@ def test_a_cancelled_call_is_never_dispatched(stage: Stage, recovery: RecoveryCl
 
 
 @each_class
-def test_cancelling_a_call_that_may_have_landed_leaves_its_doubt(stage: Stage, recovery: RecoveryClass) -> None:
+@pytest.mark.parametrize("dies", [True, False], ids=["its worker died", "it broke"])
+def test_cancelling_a_call_that_may_have_landed_leaves_its_doubt(
+    stage: Stage, recovery: RecoveryClass, dies: bool
+) -> None:
     async def story() -> None:
         scene = await stage.scene()
-        await scene.run(recovery, crash_at=AFTER_EFFECT)
+        scene.service.mood = "well" if dies else "breaks after it committed"
+        await scene.run(recovery, crash_at=AFTER_EFFECT if dies else None)
+        scene.service.mood = "well"
         await scene.cancel_call(recovery)
         await scene.settle(recovery)
-        assert await scene.state(recovery) == AFTER_IT_HAPPENED[recovery][0]
+        clean = not dies and recovery in (RETRY, TRANSACTIONAL)  # what broke changed nothing
+        assert await scene.state(recovery) == (EffectState.FAILED if clean else AFTER_IT_HAPPENED[recovery][0])
         await scene.end()
 
     stage.run(story())
