@@ -12,7 +12,7 @@ from holdfast_ledger.views import Session
 from holdfast_workers.chaos.house import AGENT
 from holdfast_workers.chaos.patience import patiently
 from holdfast_workers.chaos.shapes import Shape
-from holdfast_workers.client import Holdfast, new_id
+from holdfast_workers.client import Holdfast, Started, new_id
 
 LOOK_EVERY_S = 0.4
 AT_ONCE = 24
@@ -53,20 +53,21 @@ class Crowd:
         """Start one session, whatever is away meanwhile; returns its id."""
         session_id = new_id()
         self.numbers[session_id] = number
-        options = {"close_when_idle": True, **options}
-        await patiently(
-            lambda: self.client.start(
-                self.message(number),
-                agent=AGENT,
-                session_id=session_id,
-                principal=Principal(requested_by="chaos"),
-                **options,
-            )
-        )
+        await patiently(lambda: self.start_again(session_id, number, **options))
         return session_id
 
+    async def start_again(self, session_id: str, number: int, **options: Any) -> Started:
+        """The very same start."""
+        return await self.client.start(
+            self.message(number),
+            agent=AGENT,
+            session_id=session_id,
+            principal=Principal(requested_by="chaos"),
+            **{"close_when_idle": True, **options},
+        )
+
     def message(self, number: int) -> str:
-        return self._shape(number).message(number, self.bookings[number - 1])
+        return self._shape(number).message(number, self.bookings[(number - 1) % len(self.bookings)])
 
     def _shape(self, number: int) -> Shape:
         return self.shapes[number % len(self.shapes)]

@@ -15,7 +15,7 @@ from holdfast_workers.chaos import faults, shapes
 from holdfast_workers.chaos.crowd import Crowd
 from holdfast_workers.chaos.faults import LOSSES, STORM
 from holdfast_workers.chaos.house import House, open_house
-from holdfast_workers.chaos.losses import LOSE
+from holdfast_workers.chaos.losses import lose
 from holdfast_workers.chaos.monkey import Monkey
 from holdfast_workers.chaos.oracle import ask_everybody
 from holdfast_workers.chaos.patience import patiently
@@ -71,7 +71,7 @@ async def run(plan: Plan, tell: Callable[[str], None]) -> Report:
                 await settle(crowd, house, tell)
             for loss in [one for one in LOSSES if one in plan.faults]:
                 tell(f"{LOSSES[loss]} ...")
-                broken += await LOSE[loss](house, crowd, approver, tell)
+                broken += await lose(loss, house, crowd, approver, tell)
                 struck[loss] += 1
         truth = await ask_everybody(crowd, house, resolver)
         report = judge(
