@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import secrets
 import socket
@@ -21,6 +20,7 @@ from temporalio.client import Client, WorkflowHandle
 
 from holdfast.messages import Principal
 from holdfast_ledger.migrate import migrate
+from holdfast_ledger.store import Ledger
 from holdfast_workers.client import Holdfast
 from holdfast_workers.converter import data_converter
 from holdfast_workers.plugin import HoldfastPlugin
@@ -29,6 +29,7 @@ from holdfast_workers.settings import ModelSettings, Settings, TemporalSettings
 from holdfast_workers.stack.servers import ServerAddresses, embedded_servers
 from holdfast_workers.temporal import connect_temporal
 from holdfast_workers.worker import WorkerSettings, build_worker
+from tests.waiting import until
 
 TEMPLATE = "holdfast_template"
 APP_LOGIN = "holdfast_test_app"
@@ -98,6 +99,22 @@ async def execute(dsn: str, *statements: str) -> None:
             await connection.execute(statement)
     finally:
         await connection.close()
+
+
+@pytest.fixture
+async def ledger(database: Database) -> AsyncIterator[Ledger]:
+    """The database as a worker sees it."""
+    ledger = await Ledger.connect(database.dsn)
+    yield ledger
+    await ledger.close()
+
+
+@pytest.fixture
+async def owner(database: Database) -> AsyncIterator[asyncpg.Connection]:
+    """The database as somebody sees it who may do everything."""
+    connection = await asyncpg.connect(database.owner_dsn)
+    yield connection
+    await connection.close()
 
 
 @pytest.fixture(scope="session")
@@ -179,10 +196,9 @@ class House:
     async def _until_row(self, query: str, *args: str) -> asyncpg.Record:
         connection = await asyncpg.connect(self.database.owner_dsn)
         try:
-            async with asyncio.timeout(SETTLE_WITHIN_S):
-                while (row := await connection.fetchrow(query, *args)) is None:  # noqa: ASYNC110 - asks Postgres
-                    await asyncio.sleep(0.02)
-            return row
+            return await until(
+                lambda: connection.fetchrow(query, *args), f"a row of {query}, {args}", within=SETTLE_WITHIN_S
+            )
         finally:
             await connection.close()
 

@@ -6,15 +6,16 @@ import asyncio
 import json
 import os
 import signal
-import time
 
 import pytest
 from temporalio.api.enums.v1 import EventType
+from temporalio.api.history.v1 import HistoryEvent
 
 from holdfast_cli.following.events import EVENTS
 from holdfast_cli.reference import pages
 from holdfast_cli.root import cli as root
 from holdfast_workers.stack.temporal_server import packaged_binary
+from tests.waiting import until
 
 COMMANDS = dict(pages(root, "holdfast"))
 NOWHERE = "127.0.0.1:1"
@@ -201,13 +202,12 @@ async def test_ctrl_c_detaches_and_the_session_goes_on(cli):
 async def settled_history(cli, session_id: str) -> int:
     """Length of the history once the workflow has told that it waits, after which nothing moves by itself."""
     marker = EventType.EVENT_TYPE_MARKER_RECORDED
-    deadline = time.monotonic() + 10
-    events = await cli.house.history(session_id)
-    while marker not in {event.event_type for event in events}:
-        assert time.monotonic() < deadline, "the session never flushed what it waits for"
-        await asyncio.sleep(0.02)
+
+    async def flushed() -> list[HistoryEvent]:
         events = await cli.house.history(session_id)
-    return len(events)
+        return events if marker in {event.event_type for event in events} else []
+
+    return len(await until(flushed, "the session to flush what it waits for"))
 
 
 async def test_a_watcher_sees_what_happens_while_it_watches_and_writes_no_history(cli):

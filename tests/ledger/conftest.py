@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -29,7 +27,6 @@ from holdfast_ledger.records import (
     TurnRecord,
 )
 from holdfast_ledger.store import Ledger
-from tests.conftest import Database
 
 START = datetime(2026, 7, 1, 12, tzinfo=UTC)
 CATALOGUE = Catalogue(agent=AgentSpec()).model_dump_json().encode()
@@ -223,30 +220,6 @@ class Conversation:
 
     def fact(self, kind: Kind, key: str, **changes: Any) -> Fact:
         return Fact(key=key, kind=kind, at=changes.pop("at", START), **changes)
-
-
-async def all_wait_for_a_lock(owner: asyncpg.Connection, number: int) -> None:
-    """Wait until so many other connections wait for a lock."""
-    async with asyncio.timeout(10):
-        while number != await owner.fetchval(  # noqa: ASYNC110  # what waits is inside Postgres
-            "SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_stat_activity USING (pid) "
-            "WHERE NOT granted AND datname = current_database()"
-        ):
-            await asyncio.sleep(0.01)
-
-
-@pytest.fixture
-async def owner(database: Database) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(database.owner_dsn)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-async def ledger(database: Database) -> AsyncIterator[Ledger]:
-    ledger = await Ledger.connect(database.dsn)
-    yield ledger
-    await ledger.close()
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from holdfast_ledger.records import Busy, Granted, PlannedCall, Refused, Settled
 from holdfast_ledger.store import Ledger
 from holdfast_ledger.verify import verify_session
 from tests.conftest import Database
-from tests.ledger.conftest import Conversation, all_wait_for_a_lock
+from tests.ledger.conftest import Conversation
+from tests.waiting import until_locked_out
 
 
 async def test_a_granted_call_gets_its_arguments_and_an_intent_entry_with_its_authorization(
@@ -37,7 +38,7 @@ async def test_concurrent_claims_give_one_grant(database: Database, conversation
         async with conversation.owner.transaction():
             await conversation.owner.execute("SELECT FROM holdfast.saga FOR UPDATE")
             claims = [asyncio.create_task(conversation.claim(call)) for _ in range(8)]
-            await all_wait_for_a_lock(conversation.owner, len(claims))
+            await until_locked_out(conversation.owner, len(claims))
         results = await asyncio.gather(*claims)
     finally:
         await conversation.ledger.close()

@@ -15,7 +15,8 @@ from holdfast_ledger.errors import FactRefused, LedgerConflict, SessionMissing
 from holdfast_ledger.records import Granted, PlannedCall, Refused, Settled
 from holdfast_ledger.store import Ledger
 from tests.conftest import Database
-from tests.ledger.conftest import START, Conversation, all_wait_for_a_lock
+from tests.ledger.conftest import START, Conversation
+from tests.waiting import until_locked_out
 
 
 def status(conversation: Conversation, word: str, *, minutes: int, key: str | None = None) -> Fact:
@@ -317,7 +318,7 @@ async def test_a_transaction_that_lost_a_deadlock_is_run_again(
             await owner.execute("SET LOCAL deadlock_timeout = '20s'")  # so that the other one is the victim
             await owner.execute("SELECT FROM holdfast.chain FOR UPDATE")
             telling = asyncio.create_task(tell(conversation, decision))
-            await all_wait_for_a_lock(owner, 1)
+            await until_locked_out(owner, 1)
             await owner.execute("UPDATE holdfast.approval SET tool = tool")
         await telling
     finally:

@@ -8,7 +8,6 @@ import os
 import secrets
 import sys
 import threading
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from holdfast_workers.scripted_model import Received, running
 from holdfast_workers.stack.servers import ServerAddresses
 from holdfast_workers.telemetry import names
 from tests.conftest import APP_LOGIN, APP_PASSWORD, with_database, with_login
+from tests.waiting import until
 
 from .collector import Collector, collecting
 
@@ -146,10 +146,11 @@ async def until_idle(dsn: str, session_id: str) -> None:
     """Wait until the session has answered."""
     ledger = await Ledger.connect(dsn, max_size=1)
     try:
-        deadline = time.monotonic() + 40
-        while (standing := await read_standing(ledger.database)).sessions[SessionStatus.IDLE] == 0:
-            assert time.monotonic() < deadline, f"{session_id} is not idle: {standing}"
-            await asyncio.sleep(0.05)
+
+        async def idle() -> bool:
+            return (await read_standing(ledger.database)).sessions[SessionStatus.IDLE] > 0
+
+        await until(idle, f"{session_id} to be idle", within=40)
     finally:
         await ledger.close()
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from datetime import timedelta
 
-import asyncpg
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from holdfast.states import SessionStatus
 from holdfast_ledger.errors import LedgerUnavailable
 from holdfast_ledger.standing import Standing, read_standing
-from holdfast_ledger.store import Ledger
 from holdfast_workers.telemetry import names
 from holdfast_workers.telemetry.gauges import Gauges
+from tests.waiting import until
 
 SOON = timedelta(milliseconds=20)
 ROWS = """
@@ -48,21 +45,9 @@ class Read:
         }
 
 
-async def until(seen: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not seen():  # noqa: ASYNC110  another task counts
-            await asyncio.sleep(0.005)
-
-
-async def test_one_query_counts_what_waits_what_is_unknown_and_sessions_that_live(database):
-    owner = await asyncpg.connect(database.owner_dsn)
+async def test_one_query_counts_what_waits_what_is_unknown_and_sessions_that_live(ledger, owner):
     await owner.execute(ROWS)
-    await owner.close()
-    ledger = await Ledger.connect(database.dsn)
-    try:
-        standing = await read_standing(ledger.database)
-    finally:
-        await ledger.close()
+    standing = await read_standing(ledger.database)
     assert (standing.approvals_waiting, standing.effects_unknown) == (2, 0)
     assert {status: number for status, number in standing.sessions.items() if number} == {
         SessionStatus.WAITING: 1,
@@ -88,6 +73,6 @@ async def test_gauges_follow_the_ledger_and_show_nothing_while_it_does_not_answe
         assert read.values(names.EFFECTS_UNKNOWN) == {None: 1}
         assert read.values(names.SESSIONS) == {"idle": 7}
         answers.append(LedgerUnavailable("Postgres is away"))
-        await until(lambda: read.values(names.APPROVALS_WAITING) == {})
+        await until(lambda: read.values(names.APPROVALS_WAITING) == {}, "no count")
         answers.append(Standing(approvals_waiting=0, effects_unknown=0, sessions={}))
-        await until(lambda: read.values(names.APPROVALS_WAITING) == {None: 0})
+        await until(lambda: read.values(names.APPROVALS_WAITING) == {None: 0}, "a count")

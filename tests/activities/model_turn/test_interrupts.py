@@ -1,7 +1,6 @@
 """A turn that is stopped while the model talks: what was said is kept, the stream is closed."""
 
 import asyncio
-import time
 from decimal import Decimal
 
 import asyncpg
@@ -12,6 +11,7 @@ from temporalio.exceptions import ApplicationError
 
 from holdfast_activities.messages_api.keeping import INTERRUPTED
 from holdfast_ledger.records import Granted
+from tests.waiting import until, until_locked_out
 
 from .conftest import environment
 
@@ -35,14 +35,6 @@ AFTER_SOME_WORDS = {"kind": "stall", "seconds": 30, "after_events": 6}
 AFTER_THE_CALL = {"kind": "stall", "seconds": 30, "after_events": 99}
 """Everything but the last event has come."""
 BEFORE_ANY_WORD = {"kind": "stall", "seconds": 30}
-
-
-async def until(happened, what):
-    """Wait for a condition that other tasks bring about."""
-    deadline = time.monotonic() + 10
-    while not happened():
-        assert time.monotonic() < deadline, f"waited 10 s for {what}"
-        await asyncio.sleep(0.005)
 
 
 class Running:
@@ -138,9 +130,7 @@ async def test_an_interrupt_that_comes_after_the_last_word_changes_nothing(start
         request = session.asks("hello")
         attempt = Running(session, request)
         await until(lambda: "".join(chunk.text for chunk in session.chunks.chunks) == "Hello.", "the answer")
-        blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-        while not await owner.fetchval(blocked):  # noqa: ASYNC110  Postgres tells nobody
-            await asyncio.sleep(0.01)
+        await until_locked_out(owner, 1)
         attempt.env.cancel(ActivityCancellationDetails(cancel_requested=True))
         await lock.rollback()
     finally:

@@ -1,11 +1,11 @@
 """The same under a real Temporal server and the production worker: who retries, and when a stop arrives."""
 
-import asyncio
 import json
 import time
 from datetime import timedelta
 
 from holdfast_workers.worker import WorkerSettings, build_worker
+from tests.waiting import until
 
 STORY = """
 name: story
@@ -34,10 +34,11 @@ async def answer(house, session):
 async def talking(house):
     """Wait until watchers could see the first words."""
     await house.model.received(1)
-    deadline = time.monotonic() + 10
-    while not (await house.rows(CHUNKS))[0]["count"]:
-        assert time.monotonic() < deadline, "no chunk came"
-        await asyncio.sleep(0.02)
+
+    async def shown() -> int:
+        return (await house.rows(CHUNKS))[0]["count"]
+
+    await until(shown, "a chunk")
 
 
 async def test_temporal_retries_when_the_model_says(open_house):

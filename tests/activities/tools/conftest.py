@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import asyncpg
@@ -27,26 +26,14 @@ from holdfast_activities.tools.book import ToolBook, catalogue_body
 from holdfast_ledger.records import PlannedCall
 from holdfast_ledger.store import Ledger
 from holdfast_workers.stack.ports import free_port
-from tests.conftest import Database
 from tests.ledger.conftest import Conversation
 
 HERE = Path(__file__).parent
-DEADLINE = 10.0
 ATTEMPTS = 3
 TOOLS = (
     *("look", "pay_blindly", "pay", "pay_and_ask", "note", "hold", "slow_thread", "endless_read"),
     *("wait_for_ever", "returns", "typed", "secret_reader", "pay_through_a_cancel"),
 )
-
-
-async def eventually(condition: Callable[[], Awaitable[bool] | bool]) -> None:
-    deadline = monotonic() + DEADLINE
-    while monotonic() < deadline:
-        value = condition()
-        if await value if isinstance(value, Awaitable) else value:
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it did not come true in time")
 
 
 @dataclass
@@ -181,20 +168,6 @@ class Bench:
         environment = ActivityEnvironment()
         work = environment.run(self.executions.execute_call, self.request(call))
         return environment, asyncio.ensure_future(work)
-
-
-@pytest.fixture
-async def ledger(database: Database) -> AsyncIterator[Ledger]:
-    ledger = await Ledger.connect(database.dsn)
-    yield ledger
-    await ledger.close()
-
-
-@pytest.fixture
-async def owner(database: Database) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(database.owner_dsn)
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture

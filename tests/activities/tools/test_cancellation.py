@@ -11,7 +11,8 @@ from temporalio.activity import ActivityCancellationDetails
 from holdfast.states import CallStatus
 from holdfast_activities.calls import attempt as call_attempt
 from holdfast_activities.calls import running
-from tests.activities.tools.conftest import Bench, Service, eventually
+from tests.activities.tools.conftest import Bench, Service
+from tests.waiting import until
 
 CANCEL = ActivityCancellationDetails(cancel_requested=True)
 PAUSE = ActivityCancellationDetails(paused=True)
@@ -24,7 +25,7 @@ async def test_a_dispatched_write_finishes_and_is_recorded_whoever_cancels(
 ) -> None:
     call = await bench.plan("pay", path="gate")
     environment, work = bench.start(call)
-    await eventually(lambda: bool(service.effects))
+    await until(lambda: bool(service.effects), "the effect")
 
     environment.cancel(cancellation_details=details)
     await asyncio.sleep(0)
@@ -65,7 +66,7 @@ async def test_before_dispatch_the_claim_is_given_back_and_no_attempt_is_used(
 async def test_a_cancelled_read_stops_at_once(bench: Bench) -> None:
     call = await bench.plan("wait_for_ever", path="x")
     environment, work = bench.start(call)
-    await eventually(lambda: _claimed(bench, call.effect_id))
+    await until(lambda: _claimed(bench, call.effect_id), "the claim")
 
     environment.cancel(cancellation_details=CANCEL)
 
@@ -77,7 +78,7 @@ async def test_a_cancelled_read_stops_at_once(bench: Bench) -> None:
 async def test_a_write_in_a_thread_is_waited_for(bench: Bench, service: Service) -> None:
     call = await bench.plan("slow_thread", path="gate")
     environment, work = bench.start(call)
-    await eventually(lambda: bool(service.effects))
+    await until(lambda: bool(service.effects), "the effect")
 
     environment.cancel(cancellation_details=CANCEL)
     service.gate.set()
@@ -94,7 +95,7 @@ async def test_an_abandoned_read_in_a_thread_ends_at_its_next_heartbeat(bench: B
     assert outcome.text
     assert "no answer within 0.2 s" in outcome.text
     threads = bench.executions._threads
-    await eventually(lambda: threads._idle_semaphore.acquire(blocking=False))
+    await until(lambda: threads._idle_semaphore.acquire(blocking=False), "an idle thread")
 
 
 async def test_a_stale_claim_dispatches_nothing(
@@ -114,7 +115,7 @@ async def test_a_stale_claim_dispatches_nothing(
 async def test_an_attempt_that_lost_its_effect_changes_nothing(bench: Bench, service: Service) -> None:
     call = await bench.plan("pay", path="gate")
     _, work = bench.start(call)
-    await eventually(lambda: bool(service.effects))
+    await until(lambda: bool(service.effects), "the effect")
     await bench.conversation.expire_lease(call)
     newer = await bench.conversation.grant(call)
 

@@ -12,7 +12,8 @@ from temporalio.worker import Worker
 from holdfast import contracts
 from holdfast.contracts import LEASE, SETTLE
 from holdfast.states import CallStatus
-from tests.activities.tools.conftest import Bench, Service, eventually
+from tests.activities.tools.conftest import Bench, Service
+from tests.waiting import until
 
 
 async def test_a_stopping_worker_finishes_the_write_it_has_sent(
@@ -36,7 +37,7 @@ async def test_a_stopping_worker_finishes_the_write_it_has_sent(
         heartbeat_timeout=LEASE,
         retry_policy=SETTLE,
     )
-    await eventually(lambda: bool(service.effects))
+    await until(lambda: bool(service.effects), "the effect")
 
     await worker.shutdown()
     await running

@@ -1,17 +1,17 @@
 """The travel desk as a real process, one shared by the tests of this directory or one of a test's own."""
 
-import asyncio
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import httpx2
 import pytest
+
+from tests.waiting import until
 
 DEADLINE = 10  # seconds for a condition to come true
 
@@ -54,7 +54,7 @@ class DeskProcess:
 
     async def fault_was_taken(self) -> None:
         """Wait until a request has run into the injected fault."""
-        await eventually(self._no_fault_pending)
+        await until(self._no_fault_pending, "the fault to strike")
 
     async def _no_fault_pending(self) -> bool:
         return not (await self.get("/_faults")).json()
@@ -68,7 +68,7 @@ class DeskProcess:
         async def landed() -> bool:
             return bool((await self.became(key))["state"] == "landed")
 
-        await eventually(landed)
+        await until(landed, f"{key} to land")
 
     async def outcomes(self, key: str) -> list[str]:
         """The log's word on each request with this key, oldest first."""
@@ -78,13 +78,6 @@ class DeskProcess:
     async def new_booking(self) -> str:
         booking: str = (await self.post("/_seed", {"bookings": 1})).json()["booking_ids"][0]
         return booking
-
-
-async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
-    deadline = monotonic() + DEADLINE
-    while not await condition():
-        assert monotonic() < deadline, f"{condition.__qualname__} did not come true in {DEADLINE} s"
-        await asyncio.sleep(0.02)
 
 
 @pytest.fixture(scope="session")

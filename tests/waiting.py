@@ -1,0 +1,41 @@
+"""Waiting for what something else brings about: a condition with a deadline, and never a sleep for luck."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import asyncpg
+
+WITHIN_S = 10.0
+PAUSE_S = 0.01
+
+T = TypeVar("T")
+
+
+async def until(condition: Callable[[], T | Awaitable[T]], what: str, *, within: float = WITHIN_S) -> T:
+    """The first truthy answer; fails saying `what` was waited for."""
+    deadline = time.monotonic() + within
+    while True:
+        answer = condition()
+        if isinstance(answer, Awaitable):
+            answer = await answer
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, f"waited {within} s for {what}"
+        await asyncio.sleep(PAUSE_S)
+
+
+async def until_locked_out(owner: asyncpg.Connection, number: int) -> None:
+    """Wait until so many other connections to this database wait for a lock."""
+    waiting = (
+        "SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_stat_activity USING (pid) "
+        "WHERE NOT granted AND datname = current_database()"
+    )
+
+    async def reached() -> bool:
+        return bool(await owner.fetchval(waiting) == number)
+
+    await until(reached, f"{number} connections to wait for a lock")
