@@ -1,17 +1,24 @@
 -- What the model said and was told.
 
 -- name: transcript
--- All messages up to a head, along its own branch, oldest first.
+-- All messages up to a head, along its own branch, oldest first. Each step looks up one row by its key: LIMIT keeps
+-- the planner from joining with the whole table, which it does while it believes that the table is small.
 WITH RECURSIVE line AS (
     SELECT m.head, m.parent, m.role, m.digest, m.turn, 0 AS distance, m.session_key
     FROM holdfast.message m JOIN holdfast.session s USING (session_key)
     WHERE s.id = $1 AND m.head = $2
     UNION ALL
-    SELECT m.head, m.parent, m.role, m.digest, m.turn, line.distance + 1, m.session_key
-    FROM line JOIN holdfast.message m ON m.session_key = line.session_key AND m.head = line.parent
+    SELECT before.head, before.parent, before.role, before.digest, before.turn, line.distance + 1, line.session_key
+    FROM line CROSS JOIN LATERAL (
+        SELECT m.head, m.parent, m.role, m.digest, m.turn FROM holdfast.message m
+        WHERE m.session_key = line.session_key AND m.head = line.parent LIMIT 1
+    ) AS before
 )
-SELECT line.head, line.parent, line.role, line.turn, c.body
-FROM line JOIN holdfast.content c USING (session_key, digest)
+SELECT line.head, line.parent, line.role, line.turn, stored.body
+FROM line CROSS JOIN LATERAL (
+    SELECT c.body FROM holdfast.content c
+    WHERE c.session_key = line.session_key AND c.digest = line.digest LIMIT 1
+) AS stored
 ORDER BY line.distance DESC
 
 -- name: shown_results
