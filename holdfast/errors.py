@@ -7,7 +7,6 @@
     │   └── ToolUnavailable       declared clean failure: the effect did not happen, try again later
     └── EffectError               the effect protocol said no
         ├── EffectConflict        same effect, other arguments: a bug or a divergent replay
-        ├── EffectFenced          a newer attempt holds the effect, or its saga moved on
         └── HeadMissing           Postgres is older than the workflow that asks
 
 A class's docstring is its default message.
@@ -59,10 +58,6 @@ class EffectError(HoldfastError):
 
 class EffectConflict(EffectError):
     """This effect was recorded with other arguments; running it again would be a different effect."""
-
-
-class EffectFenced(EffectError):
-    """A newer attempt holds this effect, or its saga was closed; this attempt must stop."""
 
 
 class HeadMissing(EffectError):

@@ -9,7 +9,6 @@ import hashlib
 import json
 from typing import Any, NewType
 
-SessionId = NewType("SessionId", str)
 EffectId = NewType("EffectId", str)
 Digest = NewType("Digest", str)
 """Lower-case hex of a SHA-256."""

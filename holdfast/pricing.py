@@ -59,8 +59,7 @@ def _flat(input: str, output: str, cache_write: str, cache_read: str) -> tuple[P
     return (Price(rates=_rates(input, output, cache_write, cache_read)),)
 
 
-PRICES_READ_ON = date(2026, 11, 20)
-"""When this table was last compared with the published list."""
+# Last compared with the published list on 2026-11-20.
 PRICES: PriceTable = {
     "scripted": _flat("0", "0", "0", "0"),  # the stand-in of `holdfast up` without a key: nobody is paid
     "claude-fable-5-1": _flat("10", "50", "12.5", "0.25"),

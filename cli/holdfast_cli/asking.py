@@ -78,7 +78,11 @@ def start_options(function: F) -> F:
         click.option(
             "--label", "labels", multiple=True, metavar="NAME=VALUE", help="Anything of yours; repeatable."
         ),
-        click.option("--max-turns", type=click.IntRange(1), help="Turns; a session may lower its agent's limits, never raise them."),
+        click.option(
+            "--max-turns",
+            type=click.IntRange(1),
+            help="Turns; a session may lower its agent's limits, never raise them.",
+        ),
         click.option("--max-calls", type=click.IntRange(0), help="Tool calls."),
         click.option("--max-tokens", type=click.IntRange(1), help="Tokens of all turns together."),
         click.option("--max-usd", type=Decimal, help="US dollars."),

@@ -9,14 +9,13 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from holdfast.catalogue import ToolPlan
-from holdfast.contracts import Authorization, Call, CallOutcome
+from holdfast.contracts import REOPENED, REPEAT, Authorization, Call, CallOutcome
 from holdfast.facts import Fact, Kind
-from holdfast.messages import Decide, Resolve
+from holdfast.messages import Decide, Resolve, checked
 from holdfast.policy import decide
 from holdfast.states import CallStatus, SessionStatus, Tier, Verdict
 from holdfast_workflows.state import Ask, Compensation, OpenCall, OpenTurn, SessionState
 
-ASK_HUMAN = "ask_human"
 WAIT_UNTIL = "wait_until"
 
 
@@ -94,13 +93,13 @@ def _deny(state: SessionState, open_call: OpenCall, turn: int, now: datetime, *,
     )
 
 
-def _ask(state: SessionState, open_call: OpenCall, turn: int, now: datetime) -> None:
+def _ask(state: SessionState, open_call: OpenCall, turn: int, now: datetime, *, why: str = "") -> None:
     assert state.plan is not None
     policy = state.plan.policy
     open_call.ask = Ask(asked_at=now, expires_at=now + policy.approval_expiry)
     state.outbox.append(
         Fact(
-            key=f"asked:{state.run}:{open_call.number}:{open_call.call.digest[:16]}",
+            key=f"asked:{state.run}:{open_call.number}:{open_call.call.digest[:16]}" + (":again" if why else ""),
             kind=Kind.APPROVAL_ASKED,
             at=now,
             turn=turn,
@@ -111,7 +110,7 @@ def _ask(state: SessionState, open_call: OpenCall, turn: int, now: datetime) -> 
             body={
                 "rule": open_call.rule,
                 "digest": open_call.call.digest,
-                "preview": open_call.call.preview,
+                "preview": f"{open_call.call.preview} ({why})" if why else open_call.call.preview,
                 "tool_use_id": open_call.call.tool_use_id,
                 "expires_at": (now + policy.approval_expiry).isoformat(),
                 "use_within": policy.use_within.total_seconds(),
@@ -232,29 +231,50 @@ def answer_question(state: SessionState, turn: OpenTurn) -> bool:
 
 
 def apply_resolution(turn: OpenTurn, resolve: Resolve) -> None:
-    """A person said what happened to a call in doubt; Postgres holds the same."""
+    """A person said what happened to a call in doubt; Postgres holds the same. `probe` is the session's to do."""
     open_call = next((c for c in turn.calls if c.number == resolve.call and c.unknown), None)
-    if open_call is None:
+    if open_call is None or resolve.what == "probe":
         return
-    what = "did happen" if resolve.happened else "did not happen"
-    open_call.settle(
-        CallStatus.OK if resolve.happened else CallStatus.ERROR,
-        f"{resolve.by} checked: this call {what}. {resolve.reason}".strip(),
-    )
+    if resolve.what == "retry":
+        open_call.unknown = None  # authorised as before, so it is ready again
+    elif resolve.what == "happened":
+        said = None if resolve.digest else checked(resolve)  # with a result, its row says both
+        open_call.settle(CallStatus.OK, said, resolve.digest)
+    else:
+        open_call.settle(CallStatus.ERROR, checked(resolve))
 
 
-def apply_outcome(state: SessionState, open_call: OpenCall, outcome: CallOutcome) -> None:
+def apply_outcome(
+    state: SessionState, turn: OpenTurn, open_call: OpenCall, outcome: CallOutcome, now: datetime
+) -> None:
     """Settle a call with what its activity returned, or leave it in doubt."""
     assert state.plan is not None
     state.spend = state.spend.with_calls(0, outcome.usd)
+    if outcome.code == REPEAT:
+        _repeated(state, turn, open_call, outcome.text or "the same stands already", now)
+        return
+    if outcome.code == REOPENED:
+        open_call.unknown = None
+        return
     if outcome.status is CallStatus.UNKNOWN and state.plan.policy.on_unknown == "hold":
-        open_call.authorization = None
         open_call.unknown = outcome.text or "the outcome is unknown"
         return
     open_call.settle(outcome.status, outcome.text, outcome.digest)
     undo = plan_of(state, open_call).undo
     if undo and outcome.status is CallStatus.OK:
         state.compensations.append(Compensation(call=open_call.number, undo=undo))
+
+
+def _repeated(state: SessionState, turn: OpenTurn, open_call: OpenCall, why: str, now: datetime) -> None:
+    """The ledger stopped a call because the same stands already: policy says whether a person may allow it."""
+    assert state.plan is not None
+    if state.plan.policy.on_repeat == "refuse":
+        _deny(state, open_call, turn.number, now, rule=REPEAT, reason=why)
+        return
+    state.early = [d for d in state.early if d.call != open_call.number]  # who decided before did not know
+    open_call.authorization = None
+    open_call.rule = REPEAT
+    _ask(state, open_call, turn.number, now, why=why)
 
 
 def cancel_open(
