@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 import sys
 import tempfile
@@ -74,6 +75,7 @@ def chaos(app: App, sessions: int, kills: int, seed: int, faults: str | None, wo
     home = Path(tempfile.mkdtemp(prefix="holdfast-chaos-")).resolve()
     plan = Plan(home=home, sessions=sessions, kills=kills, seed=seed, faults=kinds, workers=workers)
     broken = True
+    logging.basicConfig(filename=home / "chaos.log")  # what drivers have to say of servers that are away
     try:
         report = asyncio.run(run(plan, app.out.say))
         broken = bool(report.broken)

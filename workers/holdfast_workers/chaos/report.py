@@ -74,11 +74,12 @@ def judge(
         ledger_verified=truth.verified,
         sessions_completed=completed,
         seconds=round(seconds, 1),
-        broken=(*broken, *_broken(truth)),
+        broken=(*broken, *broken_by(truth)),
     )
 
 
-def _broken(truth: Truth) -> list[str]:
+def broken_by(truth: Truth) -> list[str]:
+    """The promises that did not hold, in words with examples."""
     found = {
         "no effect is carried out twice": truth.duplicates,
         "what is reported done was carried out": truth.lost,

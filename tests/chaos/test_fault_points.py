@@ -1,0 +1,57 @@
+"""Fault points are where their names say, in their order, and only a worker made for tests has any."""
+
+import inspect
+
+from holdfast_activities.execute_call import CallExecutions
+from holdfast_activities.faults import MODEL, FaultPoint, no_faults
+from holdfast_activities.model_turn import ModelTurns
+from holdfast_workers.plugin import HoldfastPlugin
+from holdfast_workers.temporal import connect_temporal
+from holdfast_workers.worker import build_worker, run
+from tests.conftest import OpenHouse
+
+SCRIPT = """
+name: ping
+description: One write.
+example: ping
+match: '^ping$'
+turns:
+  - calls: [{tool: ping, input: {}}]
+  - text: done
+"""
+CONFIG = """
+[agents.default]
+tools = ["fault_point_bench:ping"]
+
+[agents.default.policy]
+allow = ["ping"]
+"""
+TOOL = """
+from holdfast import Idempotent, Never, ToolContext, tool
+
+@tool(tier="irreversible", recovery=Idempotent(), undo=Never("it rang"))
+async def ping(ctx: ToolContext) -> str:
+    "Ring."
+    answer = await ctx.http.post("{url}/_faults", json=[])
+    answer.raise_for_status()
+    return ctx.idempotency_key
+"""
+
+
+async def test_a_turn_and_a_call_pass_every_fault_point_in_order(open_house: OpenHouse) -> None:
+    passed: list[tuple[FaultPoint, str]] = []
+    async with open_house(SCRIPT, config=CONFIG, work=False) as house:
+        (house.settings.home / "fault_point_bench.py").write_text(TOOL.replace("{url}", house.model.url))
+        plugin = HoldfastPlugin(house.settings, faults=lambda point, of: passed.append((point, of)))
+        temporal = await connect_temporal(house.settings.temporal, plugins=[plugin])
+        async with build_worker(temporal, task_queue=house.settings.task_queue):
+            session = await house.start("ping", close_when_idle=True)
+            result = await house.holdfast.result(session)
+
+    assert result.status == "completed"
+    assert passed == [(point, of) for of in (MODEL, "ping", MODEL) for point in FaultPoint]
+
+
+def test_production_has_none() -> None:
+    for made in (CallExecutions, ModelTurns, HoldfastPlugin, run):
+        assert inspect.signature(made).parameters["faults"].default is no_faults
