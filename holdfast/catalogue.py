@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from holdfast.budget import Limits
+from holdfast.guards import Breaker, RepeatScope
 from holdfast.messages import Principal
 from holdfast.policy import POLICY_VERSION, Policy
 from holdfast.states import RecoveryClass, Tier
@@ -75,6 +76,10 @@ class ToolCard(Wire):
     runbook: str | None = None
     service: str | None = None
     cost_usd: float | None = None
+    repeat_within: timedelta | None = None
+    """For a tool with a semantic key: how long a call that stands forbids the same again, among `repeat_scope`."""
+    repeat_scope: RepeatScope = "tenant"
+    breaker: Breaker | None = None
 
     @property
     def plan(self) -> ToolPlan:

@@ -7,6 +7,7 @@ line it is wrong, is the worker's part.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -14,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from holdfast.catalogue import AgentSpec
 from holdfast.durations import Duration
 from holdfast.errors import HoldfastError
+from holdfast.guards import LEASE, RENEWAL, Breaker, RepeatScope
 from holdfast.pricing import Price, PriceTable, Rates
 from holdfast.states import RecoveryClass, Tier
 from holdfast.wire import Strict
@@ -60,6 +62,12 @@ class ToolEntry(Strict):
     runbook: str | None = None
     service: str | None = None
     cost_usd: float | None = Field(default=None, ge=0)
+    semantic_key: str | None = Field(default=None, pattern=REFERENCE)
+    """The function that says what makes two calls the same."""
+    semantic_window: Duration | None = None
+    semantic_scope: RepeatScope | None = None
+    breaker: Breaker | None = None
+    """`breaker = { failures = 5, within = "1m", open_for = "30s" }`; none by default."""
 
     @model_validator(mode="after")
     def _one_undo(self) -> ToolEntry:
@@ -98,6 +106,25 @@ class WorkspaceSettings(Strict):
     path: str = "."
 
 
+class EffectSettings(Strict):
+    """`[effects]`: how long an attempt that says nothing is taken for alive, judged on Postgres' clock."""
+
+    lease: Duration = LEASE
+    renewal: Duration = RENEWAL
+    """How often a living attempt extends its lease."""
+
+    @model_validator(mode="after")
+    def _three_renewals(self) -> EffectSettings:
+        if self.renewal <= timedelta(0):
+            raise ValueError("`renewal` must be above zero")
+        if self.lease < 3 * self.renewal:
+            raise ValueError(
+                f"a lease of {self.lease.total_seconds():g} s is shorter than three renewals of "
+                f"{self.renewal.total_seconds():g} s: one late renewal would put a healthy call in doubt"
+            )
+        return self
+
+
 class SecretSettings(Strict):
     """`[secrets]`: which environment variables a tool may read through `ToolContext.secret`."""
 
@@ -119,6 +146,7 @@ class Config(Strict):
     sql: SqlSettings = SqlSettings()
     workspace: WorkspaceSettings = WorkspaceSettings()
     secrets: SecretSettings = SecretSettings()
+    effects: EffectSettings = EffectSettings()
     prices: Mapping[str, Rates] = Field(default_factory=dict)
     """`[prices."model"]`: dollars per million tokens; wins over the built-in table."""
 

@@ -15,7 +15,7 @@ from pydantic import Field
 from temporalio import activity
 from temporalio.common import RetryPolicy
 
-from holdfast import ids
+from holdfast import guards, ids
 from holdfast.budget import Limits, TighterLimits, Usage
 from holdfast.catalogue import ToolPlan
 from holdfast.facts import Fact
@@ -24,7 +24,7 @@ from holdfast.policy import Policy
 from holdfast.states import CallStatus, Tier
 from holdfast.wire import Wire
 
-LEASE = timedelta(seconds=15)
+LEASE = guards.LEASE
 """An attempt's lease, and its heartbeat timeout: a dead worker is noticed this fast whatever the tool's timeout."""
 MODEL_TIMEOUT = timedelta(minutes=10)
 RECORD_MARGIN = timedelta(seconds=30)
@@ -188,6 +188,12 @@ class ExecuteCall(Wire):
     trace: Mapping[str, str] = Field(default_factory=dict)
 
 
+REPEAT = "repeat"
+"""Code of a call that its semantic key stopped, and the rule under which a person allows it all the same."""
+REOPENED = "reopened"
+"""Code of a probe's outcome: the call may be run again."""
+
+
 class CallOutcome(Wire):
     """A settled call. The result itself is a row; `text` is set where there is none."""
 
@@ -230,6 +236,12 @@ async def model_turn(request: ModelTurn) -> TurnResult:
 @activity.defn
 async def execute_call(request: ExecuteCall) -> CallOutcome:
     """Run one authorised call through the effect protocol."""
+    raise NotImplementedError
+
+
+@activity.defn
+async def probe_call(request: ExecuteCall) -> CallOutcome:
+    """Ask the probe of a call whose outcome is UNKNOWN, with growing pauses, until it tells or a person does."""
     raise NotImplementedError
 
 

@@ -39,6 +39,8 @@ class Kind(StrEnum):
     COMMAND_RECEIVED = "command_received"  # interrupt, abort, close
     SIGNAL_REFUSED = "signal_refused"
     LIMIT_REACHED = "limit_reached"
+    TOOL_DISABLED = "tool_disabled"  # by a person, in the chain `@operations`
+    TOOL_ENABLED = "tool_enabled"
 
 
 class Fact(Wire):

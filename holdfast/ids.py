@@ -75,6 +75,16 @@ def saga_id(session_id: str, request: int, head: str) -> str:
     return f"{session_id}/request-{request}-{head[:8]}"
 
 
+def semantic_key(tool: str, scope: str, scope_id: str, key: str) -> Digest:
+    """What two calls share that mean the same to the outside, whatever their ids.
+
+    Args:
+        scope, scope_id: among whose calls: `tenant` and its name, or `session` and its id.
+        key: what the tool's `semantic_key` says of the arguments.
+    """
+    return Digest(_hash("holdfast.semantic.1", tool, scope, scope_id, key))
+
+
 def salted_digest(salt: bytes, body: bytes) -> Digest:
     """Digest of a call's arguments that can be shown to an approver without being guessable."""
     return Digest(hashlib.sha256(b"holdfast.args.1" + len(salt).to_bytes(8, "big") + salt + body).hexdigest())

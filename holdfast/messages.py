@@ -63,6 +63,10 @@ class Command(Wire):
     reason: str = ""
 
 
+ResolveOutcome = Literal["happened", "did_not_happen", "retry", "probe"]
+"""What a person says of a call in doubt. `retry`: run it again under the same key; `probe`: ask its service now."""
+
+
 class Resolve(Wire):
     """What a person found out about a call whose outcome was unknown. Postgres already holds it.
 
@@ -72,8 +76,22 @@ class Resolve(Wire):
     id: str
     call: str
     happened: bool = False
+    outcome: ResolveOutcome | None = None
+    """More than `happened` can say; where it is missing, that counts."""
+    digest: str = ""
+    """Of the result a person gave; the result itself is in the effect's row."""
     by: str = UNAUTHENTICATED
     reason: str = ""
+
+    @property
+    def what(self) -> ResolveOutcome:
+        return self.outcome or ("happened" if self.happened else "did_not_happen")
+
+
+def checked(found: Resolve) -> str:
+    """What the model reads of a call that a person looked into."""
+    happened = "did happen" if found.what == "happened" else "did not happen"
+    return f"{found.by} checked: this call {happened}. {found.reason}".strip()
 
 
 class Receipt(Wire):

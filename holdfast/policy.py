@@ -40,7 +40,8 @@ class Policy(Strict):
     """How long a person may take to decide."""
     use_within: Duration = timedelta(hours=1)
     """How long a decision may wait for the first claim, on the database's clock."""
-    on_expiry: Literal["deny"] = "deny"
+    on_repeat: Literal["refuse", "ask"] = "refuse"
+    """A call whose semantic key stands already: `refuse` it, telling the model what stands, or `ask` a person."""
     on_unknown: Literal["hold", "tell"] = "hold"
     """`hold`: the session waits until a person says what happened; `tell`: the model is told at once."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -19,6 +19,7 @@ from pydantic.errors import PydanticUserError
 
 from holdfast.durations import duration
 from holdfast.errors import DeclarationError
+from holdfast.guards import DEFAULT_WINDOW, Breaker, RepeatScope
 from holdfast.states import RecoveryClass, Tier
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ MAX_FACTS_BYTES = 512
 DEFAULT_TIMEOUT = timedelta(seconds=30)
 DEFAULT_ATTEMPTS = 5
 DEFAULT_RESULT_CAP = 20_000
+MAX_PROBE_TIMEOUT = timedelta(seconds=10)
+"""A probe runs in the time an attempt has beside its tool's own timeout."""
 
 Fn = TypeVar("Fn", bound=Callable[..., Any])
 
@@ -78,10 +81,18 @@ class Inconclusive:
 
 @dataclass(frozen=True)
 class Probe:
-    """Ask the service whether it happened: `probe(ctx, **args)` gives Landed, DidNotHappen or Inconclusive."""
+    """Ask the service whether it happened: `probe(ctx, **args)` gives Landed, DidNotHappen or Inconclusive.
+
+    One that raises, or takes longer than `timeout`, is Inconclusive.
+    """
 
     probe: Callable[..., Any]
+    timeout: timedelta | str = MAX_PROBE_TIMEOUT
     kind = RecoveryClass.PROBE
+
+    @property
+    def within(self) -> timedelta:
+        return duration(self.timeout)
 
 
 @dataclass(frozen=True)
@@ -163,6 +174,11 @@ class Tool:
     """What policy may know of these arguments, `facts(**arguments)`: pure, flat, at most `MAX_FACTS_BYTES`.
     `tier` in it overrides the declared one; raising `ToolRefused` tells the model why such a call cannot run."""
     semantic_key: Callable[..., str] | None = None
+    """`semantic_key(**arguments)`, pure: two calls with the same one mean the same, e.g. "invoice 7, 63.00". The
+    second within `semantic_window` is refused, or asked about, by policy."""
+    semantic_window: timedelta = DEFAULT_WINDOW
+    semantic_scope: RepeatScope = "tenant"
+    breaker: Breaker | None = None
     required: bool = True
     fallback: str | None = None
     """What the model is told in place of the failure of a tool that is not required."""
@@ -254,6 +270,9 @@ def tool(
     undo_args: Callable[[dict[str, Any], Any], dict[str, Any]] | None = None,
     facts: Callable[..., Mapping[str, Any]] | None = None,
     semantic_key: Callable[..., str] | None = None,
+    semantic_window: timedelta | str = DEFAULT_WINDOW,
+    semantic_scope: RepeatScope = "tenant",
+    breaker: Breaker | None = None,
     required: bool = True,
     fallback: str | None = None,
     owner: str | None = None,
@@ -282,6 +301,7 @@ def _declare(
     tier: Tier | str = Tier.READ,
     recovery: Recovery | None = None,
     timeout: timedelta | str = DEFAULT_TIMEOUT,
+    semantic_window: timedelta | str = DEFAULT_WINDOW,
     description: str | None = None,
     **rest: Any,
 ) -> Tool:
@@ -300,6 +320,7 @@ def _declare(
         tier=tier,
         recovery=recovery or (Retry() if tier is Tier.READ else Operator()),
         timeout=duration(timeout),
+        semantic_window=duration(semantic_window),
         **rest,
     )
     _check(declared)
@@ -348,5 +369,17 @@ def _check(declared: Tool) -> None:
             "it is `reversible` but names no undo; give `undo=`, or declare it `irreversible` "
             "with `undo=Never(reason)`"
         )
+    for reason in _unguarded(declared):
+        refuse(reason)
+
+
+def _unguarded(declared: Tool) -> Iterator[str]:
+    """What is wrong with its probe, its semantic key or its undo."""
+    if isinstance(declared.recovery, Probe) and not timedelta(0) < declared.recovery.within <= MAX_PROBE_TIMEOUT:
+        yield f"its probe's timeout must be above zero and at most {MAX_PROBE_TIMEOUT.total_seconds():g} s"
+    if declared.semantic_key is not None and declared.tier is Tier.READ:
+        yield "a read may be repeated, so it has no semantic key"
     if isinstance(declared.undo, Never) and declared.tier is Tier.READ:
-        refuse("a read has nothing to undo")
+        yield "a read has nothing to undo"
+    if declared.semantic_window <= timedelta(0):
+        yield "semantic_window must be above zero"

@@ -17,12 +17,14 @@ from temporalio import activity
 
 from holdfast import ids
 from holdfast.catalogue import Catalogue, ToolCard
-from holdfast.contracts import LEASE, CallOutcome, ExecuteCall
+from holdfast.config import EffectSettings
+from holdfast.contracts import REPEAT, CallOutcome, ExecuteCall
 from holdfast.errors import ToolRefused
 from holdfast.facts import Fact, Kind
-from holdfast.states import CallStatus, EffectState, Tier
-from holdfast_activities.calls.attempt import CallAttempt, Surroundings
+from holdfast.states import CallStatus, EffectState
+from holdfast_activities.calls.attempt import CallAttempt
 from holdfast_activities.calls.report import CallReport, log_call
+from holdfast_activities.calls.surroundings import Surroundings
 from holdfast_activities.faults import FaultPoint, FaultPoints, no_faults
 from holdfast_activities.halt import Halt, wound_up
 from holdfast_activities.lease import beating
@@ -54,6 +56,7 @@ class CallExecutions:
         secrets: Mapping[str, str],
         worker: str,
         observe: Callable[[CallReport], None] = log_call,
+        effects: EffectSettings = EffectSettings(),  # noqa: B008 - frozen
         faults: FaultPoints = no_faults,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -78,7 +81,14 @@ class CallExecutions:
             observe=observe,
             faults=faults,
             now=now,
+            lease=effects.lease,
+            renewal=effects.renewal,
         )
+
+    @property
+    def surroundings(self) -> Surroundings:
+        """What probes of calls share with them."""
+        return self._around
 
     async def close(self) -> None:
         """Close connections. Threads that still run are left to end with the process."""
@@ -151,11 +161,13 @@ class CallExecutions:
             saga_epoch=request.saga.epoch,
             request=request.saga.request,
             attempts=request.attempts,
-            lease=LEASE,
+            lease=self._around.lease,
             worker=self._worker,
             authorization=authorization.model_dump(mode="json"),
             decision=authorization.decision,
             use_within=authorization.use_within,
+            repeat_within=card.repeat_within,
+            repeat_allowed=authorization.rule == REPEAT,
             outbox=request.outbox,
         )
 
@@ -172,6 +184,8 @@ class CallExecutions:
             case Refused() if claimed.code in CLOSED_CODES:
                 text = f"This call was not run: {claimed.reason}."
                 return CallOutcome(status=CallStatus.CANCELLED, code=claimed.code, text=text)
+            case Refused() if claimed.code == REPEAT:  # what that means is for policy to say
+                return CallOutcome(status=CallStatus.DENIED, code=REPEAT, text=repeats(card, claimed))
             case Refused():
                 return await self._never(request, card, claim, claimed)
 
@@ -214,6 +228,10 @@ def settled(row: Settled) -> CallOutcome:
     if row.state is EffectState.CANCELLED:
         outcome.setdefault("text", "This call was cancelled before it ran.")
     return CallOutcome.model_validate(outcome)
+
+
+def repeats(card: ToolCard, refused: Refused) -> str:
+    return f"This call of `{card.name}` was not run: {refused.reason}. Do not repeat it unless told to."
 
 
 _STATUS: Mapping[EffectState, CallStatus] = {

@@ -13,12 +13,13 @@ from typing import Any
 
 from temporalio import activity
 
+from holdfast import guards
 from holdfast_ledger.errors import LedgerUnavailable
 from holdfast_ledger.store import Ledger
 
 BEAT = timedelta(milliseconds=500)
 """Cancellation arrives with a heartbeat's answer: an interrupt takes effect this fast."""
-RENEWAL = timedelta(seconds=5)
+RENEWAL = guards.RENEWAL
 
 
 @contextlib.asynccontextmanager

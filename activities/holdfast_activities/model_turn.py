@@ -8,12 +8,13 @@ that may pass are Temporal's to retry; all others end the turn with words for th
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from temporalio import activity
 
 from holdfast import ids
+from holdfast.config import EffectSettings
 from holdfast.contracts import LEASE, ModelTurn, TurnResult
 from holdfast.errors import EffectConflict, HeadMissing
 from holdfast.pricing import PriceTable
@@ -22,7 +23,7 @@ from holdfast_activities.attempt_report import AttemptReport
 from holdfast_activities.faults import MODEL, FaultPoint, FaultPoints, no_faults
 from holdfast_activities.halt import Halt, wound_up
 from holdfast_activities.incoming import incoming_messages
-from holdfast_activities.lease import RENEWAL, beating
+from holdfast_activities.lease import beating
 from holdfast_activities.planned_calls import ToolBook
 from holdfast_activities.retries import busy, later
 from holdfast_activities.turn_attempt import MAX_ATTEMPTS, ChunkSink, TurnAttempt
@@ -57,7 +58,7 @@ class ModelTurns:
         worker: str,
         prices: PriceTable | None = None,
         observe: Callable[[AttemptReport], None] = log_attempt,
-        renewal: timedelta = RENEWAL,
+        effects: EffectSettings = EffectSettings(),  # noqa: B008 - frozen
         faults: FaultPoints = no_faults,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -65,7 +66,7 @@ class ModelTurns:
         worker: identity that stands in the ledger's intent entries.
         prices: the user's own prices, over the shipped table.
         observe: called once per attempt that was granted, whatever became of it.
-        renewal: how often the lease is renewed.
+        effects: how long a lease is, and how often it is renewed.
         """
         self._ledger = ledger
         self._client = client
@@ -74,7 +75,7 @@ class ModelTurns:
         self._worker = worker
         self._prices = prices
         self._observe = observe
-        self._renewal = renewal
+        self._effects = effects
         self._faults = faults
         self._now = now
 
@@ -115,7 +116,7 @@ class ModelTurns:
                 chunks=self._chunks,
                 prices=self._prices,
                 observe=self._observe,
-                renewal=self._renewal,
+                effects=self._effects,
                 faults=self._faults,
                 now=self._now,
             )
@@ -135,7 +136,7 @@ class ModelTurns:
             saga_epoch=request.saga.epoch,
             request=request.saga.request,
             attempts=MAX_ATTEMPTS,
-            lease=LEASE,
+            lease=self._effects.lease,
             worker=self._worker,
             parent=request.parent,
             incoming=incoming_messages(request),

@@ -132,6 +132,14 @@ class _Planner:
                 salt=salt,
                 digest=digest,
                 preview=checked.preview,
+                semantic_key=self._semantic_key(card, checked.means),
             )
         )
         return None
+
+    def _semantic_key(self, card: ToolCard, means: str | None) -> str | None:
+        if means is None:
+            return None
+        tenant = self._catalogue.principal.tenant or ""
+        scope_id = self._request.session_id if card.repeat_scope == "session" else tenant
+        return ids.semantic_key(card.name, card.repeat_scope, scope_id, means)

@@ -19,7 +19,8 @@ from temporalio import activity
 from holdfast import ids
 from holdfast.budget import Usage
 from holdfast.catalogue import Catalogue
-from holdfast.contracts import LEASE, ModelTurn, TurnResult
+from holdfast.config import EffectSettings
+from holdfast.contracts import ModelTurn, TurnResult
 from holdfast.pricing import PriceTable, cost_usd, server_tools_usd
 from holdfast.states import EffectState
 from holdfast_activities.attempt_report import AttemptOutcome, AttemptReport
@@ -71,7 +72,7 @@ class TurnAttempt:
     chunks: ChunkSink
     prices: PriceTable | None
     observe: Callable[[AttemptReport], None]
-    renewal: timedelta
+    effects: EffectSettings
     faults: FaultPoints
     now: Callable[[], datetime]
     _answer: Answer = field(default_factory=Answer, init=False)
@@ -90,9 +91,9 @@ class TurnAttempt:
             self.ledger,
             self.effect_id,
             self.grant.token,
-            lease=LEASE,
+            lease=self.effects.lease,
             lost=lambda: halt.call("fenced"),
-            interval=self.renewal,
+            interval=self.effects.renewal,
         ):
             error = await self._stream(request, halt)
             if self._answer.complete:

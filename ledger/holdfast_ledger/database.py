@@ -66,7 +66,7 @@ class Database:
 
     @classmethod
     async def connect(cls, dsn: str, *, min_size: int, max_size: int, pgbouncer: bool) -> Database:
-        """Open the pool. Raises `LedgerUnavailable`.
+        """Open the pool with so many connections. Raises `LedgerUnavailable`.
 
         `pgbouncer`: no prepared statements, which PgBouncer in transaction mode may not keep.
         """
@@ -74,13 +74,14 @@ class Database:
         with translated(where):
             pool = await asyncpg.create_pool(
                 dsn,
-                min_size=min_size,
+                min_size=0,  # a floor is kept in the background, which logs a traceback while Postgres is away
                 max_size=max_size,
                 timeout=CONNECT_WITHIN_S,
                 command_timeout=ANSWER_WITHIN_S,
                 reset=_nothing_to_reset,
                 statement_cache_size=0 if pgbouncer else 100,
             )
+            await _open(pool, min_size)
         return cls(pool, dsn, pgbouncer=pgbouncer)
 
     async def another(self, *, max_size: int) -> Database:
@@ -158,6 +159,17 @@ class Database:
             raise LedgerUnavailable(
                 f"Postgres at {self.where}: the transaction lost against another one."
             ) from error
+
+
+async def _open(pool: asyncpg.Pool, count: int) -> None:
+    """Make so many connections now. Raises what the driver raises."""
+    try:
+        opened = await asyncio.gather(*(pool.acquire() for _ in range(count)))
+    except BaseException:
+        pool.terminate()
+        raise
+    for connection in opened:
+        await pool.release(connection)
 
 
 async def _nothing_to_reset(connection: asyncpg.Connection) -> None:

@@ -19,6 +19,7 @@ from holdfast_ledger.records import (
     Busy,
     Claim,
     ClaimResult,
+    Doubt,
     Granted,
     Incoming,
     Record,
@@ -89,6 +90,8 @@ def _claim_parameters(wanted: Claim) -> tuple[Any, ...]:
         "decision": wanted.decision,
         "use_within": wanted.use_within,
         "approver": authorization.get("approver"),
+        "repeat_within": wanted.repeat_within,
+        "repeat_allowed": wanted.repeat_allowed,
     }
     intent: dict[str, Any] = {"worker": wanted.worker}
     if wanted.kind == "model":
@@ -131,7 +134,7 @@ def _unknown(tool: str | None) -> dict[str, str]:
         "status": CallStatus.UNKNOWN.value,
         "code": "unknown",
         "text": f"The outcome of {tool or 'this effect'} is unknown: an attempt was lost, and it may have been "
-        "carried out. It is not repeated; a person must find out.",
+        "carried out, and a person is checking. Do not call it again for the same purpose.",
     }
 
 
@@ -166,6 +169,7 @@ def record_parameters(record: Record) -> tuple[Any, ...]:
         "undo_tool": undo.tool if undo else None,
         "undo_version": undo.version if undo else None,
         "usd": record.usd,
+        **_for_breaker(record),
     }
     body: dict[str, Any] = {"outcome": dict(record.outcome), "evidence": dict(record.evidence)}
     if undo is not None:
@@ -182,6 +186,17 @@ def record_parameters(record: Record) -> tuple[Any, ...]:
     )
 
 
+def _for_breaker(record: Record) -> dict[str, Any]:
+    if record.breaker is None:
+        return {}
+    return {
+        "failed": record.failed,
+        "breaker_failures": record.breaker.failures,
+        "breaker_within": record.breaker.within,
+        "breaker_open_for": record.breaker.open_for,
+    }
+
+
 async def record(database: Database, done: Record) -> Recorded:
     return recorded(await database.one("record_effect", *record_parameters(done)))
 
@@ -193,17 +208,38 @@ async def resolve(database: Database, found: Resolution) -> Recorded:
         "effect_id": found.effect_id,
         "state": found.state,
         "by": found.by,
+        "undo_tool": found.undo.tool if found.undo else None,
+        "undo_version": found.undo.version if found.undo else None,
     }
-    body = {"by": found.by, "reason": found.reason, "state": found.state, "outcome": dict(found.outcome)}
+    body = {
+        "by": found.by,
+        "reason": found.reason,
+        "state": found.state,
+        "outcome": dict(found.outcome),
+        "evidence": dict(found.evidence),
+    }
     row = await database.one(
         "resolve_effect",
         parameters.clear_json(columns),
         ids.canonical(dict(found.outcome)),
         found.result,
         found.shown,
+        found.undo.args if found.undo else None,
         ids.canonical(body),
     )
     return recorded(row)
+
+
+async def doubt(database: Database, effect_id: str) -> Doubt | None:
+    row = await database.row("doubt", effect_id)
+    if row is None:
+        return None
+    return Doubt(state=EffectState(row["state"]), outcome=_outcome(row["outcome"], False), args=row["args"])
+
+
+async def note_probe(database: Database, effect_id: str, said: str) -> EffectState:
+    row = await database.one("note_probe", effect_id, parameters.clear(said))
+    return EffectState(row[0])
 
 
 async def record_turn(database: Database, turn: TurnRecord) -> Recorded:
@@ -241,6 +277,7 @@ async def record_turn(database: Database, turn: TurnRecord) -> Recorded:
             "recovery": call.recovery,
             "digest": call.digest,
             "preview": call.preview,
+            "semantic_key": call.semantic_key,
         }
         for call in turn.calls
     ]

@@ -112,8 +112,9 @@ BY_SQLSTATE: dict[str, type[LedgerError]] = {
 }
 
 # Classes of SQLSTATE that say nothing about the statement, only about the server just now: connection lost, login
-# refused, out of resources, shutdown or failover, read-only standby, system error.
-UNAVAILABLE = ("08", "28", "3D", "53", "57P", "58", "25006")
+# refused, out of resources, not accepting connections, locked or stopped by an operator, shutdown or failover,
+# read-only standby, system error.
+UNAVAILABLE = ("08", "28", "3D", "53", "55", "57", "58", "25006")
 
 RETRYABLE = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 
@@ -127,7 +128,8 @@ def translated(where: str) -> Iterator[None]:
         raise
     except asyncpg.PostgresError as error:
         raise _of_postgres(error, where) from error
-    except (TimeoutError, OSError, asyncpg.InterfaceError, ssl.SSLError) as error:
+    except (TimeoutError, OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, ssl.SSLError) as error:
+        # InternalClientError: the driver lost track of a connection that broke under it.
         what = str(error) or type(error).__name__
         raise LedgerUnavailable(
             f"Postgres at {where} cannot be reached ({what}); it is safe to try again."

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from holdfast.budget import Usage
 from holdfast.facts import Fact
+from holdfast.guards import Breaker
 from holdfast.states import EffectState, RecoveryClass, Tier
 
 EffectKind = Literal["model", "call", "undo"]
@@ -115,6 +116,10 @@ class Claim:
     decision: str | None = None
     """Id of the person's decision to consume."""
     use_within: timedelta | None = None
+    repeat_within: timedelta | None = None
+    """For an effect with a semantic key: how long another one that stands forbids this one."""
+    repeat_allowed: bool = False
+    """A person allowed the repetition."""
     outbox: tuple[Fact, ...] = ()
 
 
@@ -152,8 +157,8 @@ class Busy:
 class Refused:
     """The claim was refused and nothing was claimed.
 
-    `code`: `disabled` (kill switch), `breaker` (with `retry_after`), `saga_closed`, `epoch`, `conflict`,
-    `head_missing`, `effect_missing`, `not_approved`, `approval_used`, `approval_expired`.
+    `code`: `disabled` (kill switch), `breaker` (with `retry_after`), `repeat` (semantic key), `saga_closed`,
+    `epoch`, `conflict`, `head_missing`, `effect_missing`, `not_approved`, `approval_used`, `approval_expired`.
     """
 
     code: str
@@ -199,6 +204,9 @@ class Record:
     """None: it cost something, and nobody knows how much."""
     dispatched: bool = True
     """False, with state OPEN: released before anything was sent; the attempt does not count."""
+    failed: bool | None = None
+    """For the circuit breaker: whether the service failed this attempt. None: it says nothing about the service."""
+    breaker: Breaker | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +226,27 @@ class Resolution:
     """What the model is told from now on: status, code, text."""
     result: bytes | None = None
     shown: bytes | None = None
+    undo: Undo | None = None
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubt:
+    """An effect as a probe needs it. `args` are the call's arguments."""
+
+    state: EffectState
+    outcome: Mapping[str, Any]
+    args: bytes | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Switched:
+    """One tool's switch. `changed` False: it stood so before, by whom and why the other fields say."""
+
+    changed: bool
+    reason: str | None
+    by: str | None
+    at: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +264,8 @@ class PlannedCall:
     salt: bytes
     digest: str
     preview: str
+    semantic_key: str | None = None
+    """Two calls with the same one are the same to the outside; see `holdfast.ids.semantic_key`."""
 
 
 @dataclass(frozen=True, kw_only=True)

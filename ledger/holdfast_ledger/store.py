@@ -16,6 +16,7 @@ import asyncpg
 from holdfast import ids
 from holdfast.catalogue import Catalogue
 from holdfast.facts import Fact
+from holdfast.states import EffectState
 from holdfast_ledger import chunks, effects, parameters, schema_versions, transcript, watching
 from holdfast_ledger.database import Database, named_sql
 from holdfast_ledger.errors import LedgerError, WrongTemporal, translated
@@ -25,6 +26,7 @@ from holdfast_ledger.records import (
     Claim,
     ClaimResult,
     Closing,
+    Doubt,
     Opening,
     Record,
     Recorded,
@@ -164,6 +166,14 @@ class Ledger:
         recorded = await effects.resolve(self.database, found)
         self._changed(found.session_id)
         return recorded
+
+    async def doubt(self, effect_id: str) -> Doubt | None:
+        """The effect as a probe needs it; None where it is not here."""
+        return await effects.doubt(self.database, effect_id)
+
+    async def note_probe(self, effect_id: str, said: str) -> EffectState:
+        """Keep what a probe of an UNKNOWN effect said that could not tell. Returns where the effect stands."""
+        return await effects.note_probe(self.database, effect_id, said)
 
     async def record_turn(self, turn: TurnRecord) -> Recorded:
         """Commit a model turn. The same record again, after its answer was lost, is accepted again."""

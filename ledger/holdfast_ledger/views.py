@@ -129,8 +129,33 @@ class Effect(View):
     outcome: Mapping[str, Any] | None
     result_bytes: int | None
     undo_tool: str | None
+    probes: int
+    """How often its service was asked while the outcome was unknown, and what it said last."""
+    probed_at: datetime | None
+    probe_said: str | None
     latency: timedelta | None
     usd: Decimal | None
+
+
+class StoppedTool(View):
+    """A tool nobody may dispatch: a person disabled it, or its circuit breaker is open. `*`: all that write."""
+
+    tool: str
+    reason: str | None
+    disabled_by: str | None
+    disabled_at: datetime | None
+    open_until: datetime | None
+    failures: int | None
+
+
+class RunningCall(View):
+    """A call that was granted and has not ended."""
+
+    effect_id: str
+    session_id: str
+    call: str
+    tool: str
+    lease_until: datetime
 
 
 class Attempt(View):

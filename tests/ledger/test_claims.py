@@ -201,7 +201,9 @@ async def test_the_kill_switch_stops_the_next_dispatch(
 async def test_an_open_breaker_says_when_to_ask_again(conversation: Conversation, name: str) -> None:
     call = await conversation.plan()
     await conversation.owner.execute(
-        "INSERT INTO holdfast.breaker VALUES ($1, clock_timestamp() + interval '30 seconds')", name
+        "INSERT INTO holdfast.breaker (name, failures, open_until) "
+        "VALUES ($1, 5, clock_timestamp() + interval '30 seconds')",
+        name,
     )
 
     refused = await conversation.claim(call, service="payments")

@@ -137,7 +137,9 @@ async def test_a_doubt_stays_a_doubt_and_what_a_person_said_stays_said(open_hous
         await reset(house, session, begin)
         await until(house, session, "held")
         (effect,) = await house.rows("SELECT effect_id FROM holdfast.effect WHERE state = 'UNKNOWN'")
-        await house.holdfast.resolve(effect["effect_id"], happened=True, by="ann", reason="the parcel is there")
+        await house.holdfast.resolve(
+            effect["effect_id"], outcome="happened", by="ann", reason="the parcel is there"
+        )
         await until(house, session, "idle")
         await reset(house, session, begin, forget=(UPDATES,))
         await until(house, session, "idle")

@@ -186,7 +186,9 @@ turns:
         await house.until(session, "held")
         assert runs() == ["lost parcel"]
         (effect,) = await house.rows("SELECT effect_id FROM holdfast.effect WHERE state = 'UNKNOWN'")
-        await house.holdfast.resolve(effect["effect_id"], happened=True, by="ann", reason="the parcel is there")
+        await house.holdfast.resolve(
+            effect["effect_id"], outcome="happened", by="ann", reason="the parcel is there"
+        )
         await house.until(session, "idle")
         assert runs() == ["lost parcel"]
         assert await said(house, session) == "ok"

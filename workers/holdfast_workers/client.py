@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from temporalio.client import (
     Client,
@@ -41,17 +41,19 @@ from holdfast.messages import (
     Principal,
     Receipt,
     Resolve,
+    ResolveOutcome,
     Send,
     SessionInput,
     SessionResult,
 )
-from holdfast.states import EffectState, SessionStatus
+from holdfast.states import SessionStatus
 from holdfast.wire import Wire
 from holdfast_ledger.errors import LedgerUnavailable
 from holdfast_ledger.reading import Reader
 from holdfast_ledger.records import Registration
 from holdfast_ledger.store import Ledger
 from holdfast_workers.sending import (
+    SETTLED_AS,
     Content,
     Delivered,
     MessageRefused,
@@ -59,16 +61,21 @@ from holdfast_workers.sending import (
     SessionEnded,
     SessionNotFound,
     Started,
+    check_probe,
     check_session_id,
     details,
     message_body,
     new_id,
+    not_resolved,
     resolution,
 )
 from holdfast_workers.settings import TASK_QUEUE, Settings
 from holdfast_workers.telemetry.ambient import ambient_trace
-from holdfast_workers.temporal import TemporalUnavailable, connect_temporal
+from holdfast_workers.temporal import TemporalUnavailable, connect_temporal, namespace_missing
 from holdfast_workflows import attributes
+
+if TYPE_CHECKING:
+    from holdfast_activities.calls.found import Found
 
 UPDATE_WITHIN = timedelta(seconds=5)
 """How long a worker may take to answer an Update before the signal takes its place."""
@@ -243,23 +250,45 @@ class Holdfast:
         """Finish the session, keeping what was done."""
         return await self._command(session_id, "close", by, reason)
 
-    async def resolve(self, effect_id: str, *, happened: bool, by: str, reason: str = "") -> Delivered:
+    async def resolve(
+        self, effect_id: str, *, outcome: ResolveOutcome, by: str, reason: str = "", result: Found | None = None
+    ) -> Delivered:
         """Say what a person found out about an effect whose outcome is unknown: to the ledger, then to its session.
 
-        Saying the same again is safe, also where the session was never told. Raises the ledger's `EffectMissing`,
-        and `Rejected` where the effect is not in doubt.
+        `retry` opens it again, and its session runs it under the same key; `probe` asks its service now. Saying the
+        same again is safe where the session was never told.
+
+        Args:
+            result: with `happened`: what the tool would have returned, from `holdfast_activities.calls.found`.
+
+        Raises the ledger's `EffectMissing`, and `Rejected` where the effect is not in doubt, or was settled before.
         """
         effect = await self.reader.effect(effect_id)
-        state = EffectState.DONE if happened else EffectState.FAILED
-        found = Resolve(id=new_id(), call=effect.call or "", happened=happened, by=by, reason=reason)
-        recorded = await self.ledger.resolve(resolution(effect, found, state))
-        if not recorded.accepted and recorded.state is not state:
-            raise Rejected(f"The effect is {recorded.state}, so nobody needs to say what happened.", "not_pending")
+        digest = result.digest if result else ""
+        said = Resolve(
+            id=new_id(),
+            call=effect.call or "",
+            happened=outcome == "happened",
+            outcome=outcome,
+            digest=digest,
+            by=by,
+            reason=reason,
+        )
+        if outcome == "probe":
+            check_probe(effect)
+            return await self._deliver(effect.session_id, "resolve", said.id, said)
+        recorded = await self.ledger.resolve(resolution(effect, said, result))
+        if not recorded.accepted and recorded.state is not SETTLED_AS[outcome]:
+            raise Rejected(not_resolved(recorded.state, outcome), "not_pending")
         try:
-            return await self._deliver(effect.session_id, "resolve", found.id, found)
+            return await self._deliver(effect.session_id, "resolve", said.id, said)
         except (SessionEnded, SessionNotFound, Rejected) as error:
+            if not recorded.accepted:
+                raise Rejected(
+                    f"It was settled before, as {recorded.state}; nothing changed.", "not_pending"
+                ) from error
             # The ledger has it, and the session needs it no more.
-            return Delivered(id=found.id, how="now", detail=str(error))
+            return Delivered(id=said.id, how="now", detail=str(error))
 
     async def look_again(self, session_id: str, *, by: str, reason: str = "") -> Delivered:
         """Let a session go on that is held because Postgres was older than it. Raises `Rejected` if it is not."""
@@ -366,6 +395,8 @@ class Holdfast:
 
     def _explained(self, session_id: str, error: RPCError) -> HoldfastError:
         """Temporal's refusal in the product's words."""
+        if error.status is RPCStatusCode.NOT_FOUND and error.message.lower().startswith("namespace "):
+            return namespace_missing(self.temporal)
         if error.status is RPCStatusCode.NOT_FOUND:
             return SessionNotFound(
                 f"Temporal has no running session `{session_id}` in namespace `{self.temporal.namespace}`."

@@ -86,7 +86,14 @@ class Desk:
     work: Work
 
     def activities(self) -> list[Callable[..., Any]]:
-        return [self.open_session, self.model_turn, self.execute_call, self.flush_facts, self.close_session]
+        return [
+            self.open_session,
+            self.model_turn,
+            self.execute_call,
+            self.probe_call,
+            self.flush_facts,
+            self.close_session,
+        ]
 
     @activity.defn
     async def open_session(self, request: OpenSession) -> SessionPlan:
@@ -99,6 +106,10 @@ class Desk:
     @activity.defn
     async def execute_call(self, request: ExecuteCall) -> CallOutcome:
         return await self.work.calls.execute_call(request)
+
+    @activity.defn
+    async def probe_call(self, request: ExecuteCall) -> CallOutcome:
+        return await self.work.probes.probe_call(request)
 
     @activity.defn
     async def flush_facts(self, request: FlushFacts) -> None:

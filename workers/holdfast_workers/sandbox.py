@@ -24,6 +24,7 @@ PASSED_THROUGH = (
             "lenient",
             "mailbox",
             "outbox",
+            "probing",
             "requests",
             "state",
         )

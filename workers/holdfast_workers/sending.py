@@ -7,14 +7,17 @@ import secrets
 import time
 import uuid
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from holdfast import ids
 from holdfast.errors import HoldfastError
-from holdfast.messages import MAX_MESSAGE_BYTES, Resolve, SessionInput
-from holdfast.states import CallStatus, EffectState
+from holdfast.messages import MAX_MESSAGE_BYTES, Resolve, ResolveOutcome, SessionInput, checked
+from holdfast.states import CallStatus, EffectState, RecoveryClass
 from holdfast_ledger.records import Resolution
 from holdfast_ledger.views import Effect
+
+if TYPE_CHECKING:
+    from holdfast_activities.calls.found import Found
 
 SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
@@ -104,20 +107,52 @@ def message_digest(content: Content) -> str:
     return ids.digest(message_body(content))
 
 
-def resolution(effect: Effect, found: Resolve, state: EffectState) -> Resolution:
-    """What the ledger is told of an effect that a person looked into."""
-    what = "did happen" if found.happened else "did not happen"
-    text = f"{found.by} checked: this call {what}. {found.reason}".strip()
-    status = CallStatus.OK if found.happened else CallStatus.ERROR
+SETTLED_AS: dict[ResolveOutcome, EffectState] = {
+    "happened": EffectState.DONE,
+    "did_not_happen": EffectState.FAILED,
+    "retry": EffectState.OPEN,
+}
+
+
+def resolution(effect: Effect, said: Resolve, result: Found | None = None) -> Resolution:
+    """What the ledger is told of an effect that a person looked into; with the result the model reads both."""
+    happened = said.what == "happened"
+    shown = None
+    if result is not None:
+        shown = f"{checked(said)}\nIts result: ".encode("utf-8", "replace") + (result.shown or result.result)
     return Resolution(
-        id=found.id,
+        id=said.id,
         effect_id=effect.effect_id,
         session_id=effect.session_id,
-        state=state,
-        by=found.by,
-        reason=found.reason,
-        outcome={"status": status.value, "code": None if found.happened else "resolved", "text": text},
+        state=SETTLED_AS[said.what],
+        by=said.by,
+        reason=said.reason,
+        outcome={
+            "status": (CallStatus.OK if happened else CallStatus.ERROR).value,
+            "code": None if happened else "resolved",
+            "text": None if result else checked(said),
+            "digest": said.digest,
+            "size": len(result.result) if result else 0,
+        },
+        result=result.result if result else None,
+        shown=shown,
+        undo=result.undo if result else None,
+        evidence=result.evidence if result else {},
     )
+
+
+def check_probe(effect: Effect) -> None:
+    """Raises `Rejected` where nobody can be asked about it."""
+    if effect.state is not EffectState.UNKNOWN:
+        raise Rejected(not_resolved(effect.state, "probe"), "not_pending")
+    if effect.recovery is not RecoveryClass.PROBE:
+        raise Rejected(f"`{effect.tool}` has no probe to ask: its class is {effect.recovery}.", "invalid")
+
+
+def not_resolved(state: EffectState | None, outcome: ResolveOutcome) -> str:
+    if state is EffectState.UNKNOWN and outcome == "retry":
+        return "Its request has ended, so nothing would run it again; say whether it happened."
+    return f"The effect is {state}, so nobody needs to say what happened; nothing changed."
 
 
 def details(session_id: str, request: SessionInput) -> str:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
-from temporalio.api.workflowservice.v1 import GetClusterInfoRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
@@ -21,6 +20,7 @@ from holdfast_activities.faults import FaultPoints, no_faults
 from holdfast_activities.messages_api.client import open_client
 from holdfast_activities.model_turn import ModelTurns
 from holdfast_activities.opening import Openings
+from holdfast_activities.probe_call import Probings
 from holdfast_activities.resources import Resources
 from holdfast_activities.tools.book import ToolBook
 from holdfast_ledger.standing import read_standing
@@ -28,6 +28,7 @@ from holdfast_ledger.stream import Flusher
 from holdfast_workers.config_file import load_config
 from holdfast_workers.settings import Settings, SettingsError
 from holdfast_workers.telemetry.worker import OFF, WorkerTelemetry
+from holdfast_workers.temporal import identity
 from holdfast_workflows import attributes
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Work:
     sessions: Openings
     turns: ModelTurns
     calls: CallExecutions
+    probes: Probings
 
 
 @asynccontextmanager
@@ -58,6 +60,7 @@ async def open_work(
 
     Raises:
         SettingsError, ConfigError, DeclarationError: the surroundings or the configuration cannot be used.
+        TemporalUnavailable, NamespaceMissing: Temporal cannot be used.
         LedgerUnavailable, SchemaMismatch, WrongTemporal: Postgres cannot be used.
     """
     from holdfast_workers.client import connect_ledger
@@ -68,7 +71,8 @@ async def open_work(
     async with AsyncExitStack() as opened:
         ledger = await connect_ledger(settings, max_size=POOL)
         opened.push_async_callback(ledger.close)
-        await ledger.check(cluster_id=await cluster_id(client), namespace=client.namespace)
+        cluster_id, namespace = await identity(client)
+        await ledger.check(cluster_id=cluster_id, namespace=namespace)
         model = open_client(settings.model)
         opened.push_async_callback(model.close)
         flusher = await opened.enter_async_context(Flusher(ledger))
@@ -80,6 +84,7 @@ async def open_work(
             secrets={name: environ[name] for name in config.secrets.allow if name in environ},
             worker=worker,
             observe=telemetry.observe_call,
+            effects=config.effects,
             faults=faults,
         )
         opened.push_async_callback(calls.close)
@@ -94,16 +99,13 @@ async def open_work(
                 chunks=flusher,
                 worker=worker,
                 prices=config.price_table,
+                effects=config.effects,
                 observe=telemetry.observe_turn,
                 faults=faults,
             ),
             calls=calls,
+            probes=Probings(calls.surroundings),
         )
-
-
-async def cluster_id(client: Client) -> str:
-    """Which Temporal this is: a worker refuses a Postgres that belongs to another one."""
-    return (await client.workflow_service.get_cluster_info(GetClusterInfoRequest())).cluster_id
 
 
 async def has_search_attributes(client: Client) -> bool:

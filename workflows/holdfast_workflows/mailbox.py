@@ -128,6 +128,18 @@ class Mailbox:
         if earlier := self.seen(resolve.id):
             return earlier
         self._state.resolved.append(resolve)
+        if resolve.what == "probe":  # the rest stands in the ledger already
+            self._state.outbox.append(
+                Fact(
+                    key=f"command:{self._state.run}:{resolve.id}",
+                    kind=Kind.COMMAND_RECEIVED,
+                    at=self._now(),
+                    call=resolve.call,
+                    actor=resolve.by,
+                    outcome="probe",
+                    body={"reason": resolve.reason[:1000]},
+                )
+            )
         return self._state.receipt(Receipt(id=resolve.id))
 
     def _check_open(self) -> None:

@@ -32,8 +32,12 @@ class Outbox:
         keys = {fact.key for fact in self._riding.pop(carrier, ()) if told}
         self._state.outbox = [fact for fact in self._state.outbox if fact.key not in keys]
 
-    async def flush(self) -> None:
-        """Append what nothing in flight carries, by one short local activity."""
+    async def flush(self, *, keep: bool = False) -> None:
+        """Append what nothing in flight carries, by one short local activity.
+
+        Args:
+            keep: tell it again later: this database is older than the session, and may give way to a newer one.
+        """
         riding = {fact.key for facts in self._riding.values() for fact in facts}
         if all(fact.key in riding for fact in self._state.outbox):
             return
@@ -44,4 +48,4 @@ class Outbox:
             retry_policy=contracts.SETTLE,
             summary="tell the ledger who is waited for",
         )
-        self.ended(_FLUSH, told=True)
+        self.ended(_FLUSH, told=not keep)

@@ -191,6 +191,10 @@ def lost_call(call: OpenCall, error: FailureError) -> CallOutcome:
     return CallOutcome(status=CallStatus.UNKNOWN, code="internal", text=f"the attempt was lost: {cause}"[:500])
 
 
+def why_held(request: OpenRequest) -> str:
+    return f"{request.held}; when it is put right, `holdfast session recheck` lets the session go on"
+
+
 def stopped(how: str, command: Command | None) -> str:
     """`aborted by ann: wrong booking`, as the model, the user and the ledger read it."""
     if command is None:

@@ -24,6 +24,7 @@ from holdfast_workflows.alarm import Alarm
 from holdfast_workflows.display import Display
 from holdfast_workflows.handlers import Handlers
 from holdfast_workflows.outbox import Outbox
+from holdfast_workflows.probing import Probing
 from holdfast_workflows.state import OpenCall, OpenRequest, OpenTurn, SessionState
 
 _SHORT = timedelta(minutes=1)
@@ -53,6 +54,7 @@ class AgentSession(Handlers):
         self.display = Display(self.state)
         self.alarm = Alarm()
         self._running: dict[str, workflow.ActivityHandle[CallOutcome]] = {}
+        self._probing = Probing(self.state, self._start_probe)
 
     @workflow.run
     async def run(self, start: Any, carried: SessionState | None = None) -> SessionResult:
@@ -186,16 +188,19 @@ class AgentSession(Handlers):
             self.display.show(*calls.waiting_for(turn))
             if not request.held:
                 self._schedule(turn)
+                self._probing.tend(turn)
             if request.held and not self._running:
                 return
             if all(call.settled for call in turn.calls):
                 break
             await self.outbox.flush()
             if not self._running and self._should_continue_as_new():
+                self._probing.stop()
                 return  # nothing is in flight: the next run goes on waiting
             await self.alarm.wait(
                 lambda: self._has_news(turn), until=calls.next_wake(turn), why="an approval expires, or a wait ends"
             )
+        self._probing.stop()
         self.state.incoming.append(turn.results())
         request.turn = None
 
@@ -208,26 +213,32 @@ class AgentSession(Handlers):
             calls.cancel_open(state, turn, "the session is being closed", now, frozenset(self._running))
         calls.answer_question(state, turn)
         calls.apply_decisions(state, turn, now)
+        for number, outcome in self._probing.answers():
+            self._take_outcome(turn, number, outcome)
         for resolve in state.resolved:
             calls.apply_resolution(turn, resolve)
+            if resolve.what == "probe":
+                self._probing.ask_now(resolve.call)
         state.resolved.clear()
 
     def _finished(self, turn: OpenTurn, number: str) -> None:
         handle = self._running.pop(number)
-        call = next(call for call in turn.calls if call.number == number)
         try:
             outcome = handle.result()
         except ActivityError as error:
             self.outbox.ended(number, told=False)
             if is_cancelled_exception(error):
                 return  # before it was dispatched: whoever cancelled it settles it
-            outcome = requests.lost_call(call, error)
+            outcome = requests.lost_call(turn.call(number), error)
         else:
             self.outbox.ended(number, told=outcome.held is None)
+        self._take_outcome(turn, number, outcome)
+
+    def _take_outcome(self, turn: OpenTurn, number: str, outcome: CallOutcome) -> None:
         if outcome.held and self.state.request:
             self.state.request.held = outcome.held
             return
-        calls.apply_outcome(self.state, call, outcome)
+        calls.apply_outcome(self.state, turn, turn.call(number), outcome, workflow.now())
 
     def _schedule(self, turn: OpenTurn) -> None:
         assert self.state.plan is not None
@@ -235,12 +246,12 @@ class AgentSession(Handlers):
         for call in calls.ready(turn, set(self._running))[: max(room, 0)]:
             self._running[call.number] = self._start_call(turn, call)
 
-    def _start_call(self, turn: OpenTurn, call: OpenCall) -> workflow.ActivityHandle[CallOutcome]:
+    def _call_request(self, turn: OpenTurn, call: OpenCall) -> ExecuteCall:
         state, plan = self.state, calls.plan_of(self.state, call)
         assert state.plan
         assert state.request
         assert call.authorization
-        request = ExecuteCall(
+        return ExecuteCall(
             session_id=workflow.info().workflow_id,
             turn=turn.number,
             head=turn.head,
@@ -253,18 +264,30 @@ class AgentSession(Handlers):
             saga=state.request.saga,
             authorization=call.authorization,
             attempts=plan.attempts,
-            outbox=self.outbox.board(call.number),
             trace=state.request.trace,
         )
+
+    def _start_call(self, turn: OpenTurn, call: OpenCall) -> workflow.ActivityHandle[CallOutcome]:
+        plan = calls.plan_of(self.state, call)
+        request = self._call_request(turn, call)
         return workflow.start_activity(
             contracts.execute_call,
-            request,
+            request.model_copy(update={"outbox": self.outbox.board(call.number)}),
             **_options(
                 f"turn-{call.number}.{call.call.tool}",
                 f"{call.call.tool} {call.call.preview}",
                 plan.timeout + contracts.RECORD_MARGIN,
             ),
         )
+
+    def _start_probe(self, turn: OpenTurn, call: OpenCall) -> workflow.ActivityHandle[CallOutcome]:
+        options = _options(
+            f"turn-{call.number}.{call.call.tool}.probe-{workflow.info().get_current_history_length()}",
+            f"did {call.call.tool} {call.call.preview} happen?",
+            _SHORT,
+        )
+        options["cancellation_type"] = workflow.ActivityCancellationType.TRY_CANCEL  # it sends nothing
+        return workflow.start_activity(contracts.probe_call, self._call_request(turn, call), **options)
 
     def _has_news(self, turn: OpenTurn) -> bool:
         state = self.state
@@ -273,6 +296,7 @@ class AgentSession(Handlers):
             or (not self._running and self._should_continue_as_new())
             or (state.close and any(not call.settled and call.number not in self._running for call in turn.calls))
             or state.resolved
+            or self._probing.has_news()
             or any(handle.done() for handle in self._running.values())
             or calls.has_answer(state, turn)
         )
@@ -285,6 +309,7 @@ class AgentSession(Handlers):
         state = self.state
         aborted = state.abort is not None or state.interrupt is None
         reason = requests.stopped("aborted" if aborted else "interrupted", state.abort or state.interrupt)
+        self._probing.stop()
         if request.turn is not None:
             await self._settle_running(request.turn)
             calls.cancel_open(state, request.turn, reason, workflow.now())
@@ -314,8 +339,8 @@ class AgentSession(Handlers):
     async def _wait_while_held(self, request: OpenRequest) -> None:
         """Postgres does not have what the session stands on: run nothing until a person says so."""
         state = self.state
-        self.display.show(SessionStatus.HELD, request.held or "")
-        await self.outbox.flush()
+        self.display.show(SessionStatus.HELD, requests.why_held(request))
+        await self.outbox.flush(keep=True)
         await workflow.wait_condition(
             lambda: self._stopping() or bool(state.resolved or state.close) or self._should_continue_as_new()
         )

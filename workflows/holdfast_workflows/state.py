@@ -68,6 +68,9 @@ class OpenTurn(_State):
     """The head the turn was made on; its calls' effect ids contain it."""
     calls: list[OpenCall]
 
+    def call(self, number: str) -> OpenCall:
+        return next(call for call in self.calls if call.number == number)
+
     def results(self) -> Results:
         """The user message that answers every tool_use of the turn."""
         return Results(

@@ -10,37 +10,34 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-import httpx2
 from pydantic import BaseModel, ValidationError
 
 from holdfast.catalogue import Catalogue, ToolCard
-from holdfast.contracts import LEASE, CallOutcome, ExecuteCall
+from holdfast.contracts import CallOutcome, ExecuteCall
 from holdfast.errors import DeclarationError
 from holdfast.states import CallStatus, EffectState, RecoveryClass, Tier
-from holdfast.tools import DidNotHappen, Landed, Probe, Tool, ToolContext
-from holdfast_activities.calls import endings, running
+from holdfast.tools import Landed, Tool, ToolContext
+from holdfast_activities.calls import endings, probing, running
+from holdfast_activities.calls.context import context_of
 from holdfast_activities.calls.endings import Ending
 from holdfast_activities.calls.outgoing import Outgoing, client_for
 from holdfast_activities.calls.rendering import render
 from holdfast_activities.calls.report import CallReport
+from holdfast_activities.calls.surroundings import Surroundings
 from holdfast_activities.calls.undo import undo_of
-from holdfast_activities.faults import FaultPoint, FaultPoints
+from holdfast_activities.faults import FaultPoint
 from holdfast_activities.halt import Halt
 from holdfast_activities.lease import renewing
 from holdfast_activities.recording import until_recorded
-from holdfast_activities.resources import RESOURCES, Resources
 from holdfast_activities.retries import backoff, later, superseded
 from holdfast_activities.tools.arguments import facts_of, keyword_arguments, recovery_for
-from holdfast_activities.tools.book import ToolBook
 from holdfast_ledger.records import Granted, Record, Recorded
-from holdfast_ledger.store import Ledger
 
 DISPATCH_WITHIN = timedelta(seconds=1)
 """Of sending the claim, on the monotonic clock: later than that, the claim is no fence any more."""
@@ -53,21 +50,6 @@ class _NotAccepted(Exception):
     def __init__(self, recorded: Recorded) -> None:
         super().__init__("not accepted")
         self.recorded = recorded
-
-
-@dataclass(frozen=True, kw_only=True)
-class Surroundings:
-    """What the worker gives to every attempt."""
-
-    ledger: Ledger
-    book: ToolBook
-    resources: Resources
-    read_secret: Callable[[str], str]
-    transport: httpx2.AsyncBaseTransport
-    threads: ThreadPoolExecutor
-    observe: Callable[[CallReport], None]
-    faults: FaultPoints
-    now: Callable[[], datetime]
 
 
 @dataclass(kw_only=True)
@@ -132,12 +114,21 @@ class CallAttempt:
                 self.around.ledger,
                 self.effect_id,
                 self.grant.token,
-                lease=LEASE,
+                lease=self.around.lease,
                 lost=lambda: halt.call("fenced"),
+                interval=self.around.renewal,
             ),
             client,
         ):
-            context = self._context(client)
+            context = context_of(
+                self.around,
+                self.catalogue,
+                self.card,
+                effect_id=self.effect_id,
+                session_id=self.request.session_id,
+                client=client,
+                leash=self._leash,
+            )
             if self.grant.probe and (known := await self._probe(declared, arguments, context, outgoing)):
                 return known
             self._reach(FaultPoint.BEFORE_DISPATCH)
@@ -205,7 +196,9 @@ class CallAttempt:
             return ending
         except Exception as error:
             # Of Postgres, not of the tool. Committed or not, the next claim knows: nothing is recorded over it.
-            raise later(f"the transaction failed: {type(error).__name__}", "Transaction", LEASE) from error
+            raise later(
+                f"the transaction failed: {type(error).__name__}", "Transaction", self.around.lease
+            ) from error
         self._recorded = recorded
         return ending
 
@@ -213,27 +206,13 @@ class CallAttempt:
         self, declared: Tool, arguments: BaseModel, context: ToolContext, outgoing: Outgoing
     ) -> Ending | None:
         """Ask the service whether an earlier attempt landed. None: it did not and will not, so send."""
-        assert isinstance(declared.recovery, Probe)
-        ask = replace(declared, fn=declared.recovery.probe)
-        try:
-            answer = await running.run(
-                ask,
-                {"ctx": context, **keyword_arguments(arguments)},
-                timeout=self.card.timeout,
-                writes=False,
-                halt=Halt(),
-                leash=self._leash,
-                threads=self.around.threads,
-            )
-        except Exception as error:  # a probe that fails says nothing
-            return endings.in_doubt(error, self.card, self._recovery, {"probe": type(error).__name__})
-        if isinstance(answer, Landed):
-            return await self._done(declared, answer.result, evidence={"probe": "landed"})
-        if not (isinstance(answer, DidNotHappen) and answer.final):
-            said = type(answer).__name__
-            return endings.in_doubt(Exception(said), self.card, self._recovery, {"probe": said})
+        asked = await probing.ask(declared, arguments, context, leash=self._leash, threads=self.around.threads)
+        if isinstance(asked.answer, Landed):
+            return await self._done(declared, asked.answer.result, evidence=asked.evidence)
+        if not asked.never:
+            return endings.in_doubt(asked.said, self.card, self._recovery, asked.evidence)
         sent = time.monotonic()
-        if await self.around.ledger.renew(self.effect_id, self.grant.token, LEASE):
+        if await self.around.ledger.renew(self.effect_id, self.grant.token, self.around.lease):
             self.claimed_at = sent  # the claim is still ours: as fresh as a new one
         return None
 
@@ -263,23 +242,6 @@ class CallAttempt:
         if (name := declared.context_parameter) is not None:
             keywords[name] = context
         return keywords
-
-    def _context(self, client: httpx2.AsyncClient) -> ToolContext:
-        principal = self.catalogue.principal
-        return ToolContext(
-            idempotency_key=self.effect_id,
-            session_id=self.request.session_id,
-            requested_by=principal.requested_by,
-            on_behalf_of=principal.on_behalf_of,
-            tenant=principal.tenant,
-            roles=principal.roles,
-            labels=principal.labels,
-            deadline=self.around.now() + self.card.timeout,
-            http=client,
-            read_secret=self.around.read_secret,
-            beat=self._leash.heartbeat,
-            resources={RESOURCES: self.around.resources},
-        )
 
     def _record(self, ending: Ending) -> Record:
         rendered = ending.rendered
@@ -312,6 +274,8 @@ class CallAttempt:
             evidence={**ending.evidence, **undo_evidence},
             undo=undo,
             usd=usd,
+            failed=endings.blames_the_service(ending),
+            breaker=self.card.breaker,
         )
 
     def _usd(self, ending: Ending) -> Decimal:

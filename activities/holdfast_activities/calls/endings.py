@@ -46,6 +46,13 @@ class Ending:
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
+def blames_the_service(ending: Ending) -> bool | None:
+    """Whether a circuit breaker counts this against the tool. None: it says nothing of its service."""
+    if ending.word in ("transient", "doubt", "internal"):
+        return True
+    return False if ending.word in ("done", "refused") else None
+
+
 def done(rendered: Rendered, evidence: Mapping[str, Any] | None = None) -> Ending:
     marked = {"mark": rendered.mark} if rendered.mark else {}
     return Ending(
@@ -118,10 +125,17 @@ def judge(
         return unavailable(card, "the service cannot be reached", **evidence)
     if clean:
         return _clean(error, card, evidence, reference)
-    return in_doubt(error, card, recovery, evidence)
+    return in_doubt(type(error).__name__, card, recovery, evidence, after=_asked_wait(error))
 
 
-def in_doubt(error: Exception, card: ToolCard, recovery: RecoveryClass, evidence: Mapping[str, Any]) -> Ending:
+def in_doubt(
+    why: str,
+    card: ToolCard,
+    recovery: RecoveryClass,
+    evidence: Mapping[str, Any],
+    *,
+    after: timedelta | None = None,
+) -> Ending:
     """The attempt may have landed. Where the class permits it, the next attempt finds out or sends the same key."""
     again = recovery in (RecoveryClass.IDEMPOTENT, RecoveryClass.PROBE)
     return Ending(
@@ -130,11 +144,11 @@ def in_doubt(error: Exception, card: ToolCard, recovery: RecoveryClass, evidence
         status=CallStatus.UNKNOWN,
         code="unknown",
         text=(
-            f"It is not known whether `{card.name}` took effect ({type(error).__name__}). "
-            "Do not call it again for the same purpose; a person must check first."
+            f"The outcome of `{card.name}` is unknown ({why}): it may have been carried out, and a person is "
+            "checking. Do not call it again for the same purpose."
         ),
         doubt=again,
-        retry_after=_asked_wait(error),
+        retry_after=after,
         evidence=evidence,
     )
 

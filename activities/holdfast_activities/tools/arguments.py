@@ -39,6 +39,8 @@ class CheckedCall:
     """Of these arguments."""
     recovery: RecoveryClass
     facts: Mapping[str, Any] = field(default_factory=dict)
+    means: str | None = None
+    """What the tool's `semantic_key` says of the arguments."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +63,24 @@ def check_call(declared: Tool, card: ToolCard, given: Any) -> CheckedCall | Misf
         return Misfit(f"The arguments of `{card.name}` are not all valid JSON values; nothing was run.")
     try:
         facts = facts_of(declared, arguments)
+        tier = Tier(facts.get("tier", card.tier))
+        means = meaning_of(declared, arguments) if tier is not Tier.READ else None
     except ToolRefused as error:
         return Misfit(str(error))
     except Exception as error:  # the author's own function: whatever it raises, the call must not run unjudged
         _log.exception(
-            "facts failed",
+            "facts or semantic key failed",
             extra={"tool": card.name, "error": type(error).__name__, "keys": sorted(map(str, given))},
         )
         return Misfit(f"`{card.name}` cannot judge these arguments, so it was not run.")
-    tier = Tier(facts.get("tier", card.tier))
-    return CheckedCall(args=args, preview=preview(given), facts=facts, tier=tier, recovery=recovery_for(card, tier))
+    return CheckedCall(
+        args=args,
+        preview=preview(given),
+        facts=facts,
+        tier=tier,
+        recovery=recovery_for(card, tier),
+        means=means,
+    )
 
 
 def recovery_for(card: ToolCard, tier: Tier) -> RecoveryClass:
@@ -93,6 +103,16 @@ def facts_of(declared: Tool, arguments: BaseModel) -> dict[str, Any]:
     if (size := len(canonical(facts))) > MAX_FACTS_BYTES:
         raise ValueError(f"facts of {size} bytes; at most {MAX_FACTS_BYTES}")
     return facts
+
+
+def meaning_of(declared: Tool, arguments: BaseModel) -> str | None:
+    """What makes this call the same as another. Raises ValueError where the tool's function gives no text."""
+    if declared.semantic_key is None:
+        return None
+    means = declared.semantic_key(**keyword_arguments(arguments))
+    if not isinstance(means, str) or not means:
+        raise ValueError("a semantic key is a text that is not empty")
+    return means
 
 
 def keyword_arguments(arguments: BaseModel) -> dict[str, Any]:

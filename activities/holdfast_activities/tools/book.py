@@ -224,6 +224,9 @@ def card_of(declared: Tool, source: str) -> ToolCard:
         runbook=declared.runbook,
         service=declared.service,
         cost_usd=declared.cost_usd,
+        repeat_within=declared.semantic_window if declared.semantic_key else None,
+        repeat_scope=declared.semantic_scope,
+        breaker=declared.breaker,
     )
 
 

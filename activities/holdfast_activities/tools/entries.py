@@ -12,7 +12,7 @@ from holdfast_activities.tools.sources import load, load_function
 
 _AS_GIVEN = (
     *("description", "version", "timeout", "attempts", "result_cap", "required", "fallback"),
-    *("owner", "runbook", "service", "cost_usd"),
+    *("owner", "runbook", "service", "cost_usd", "semantic_window", "semantic_scope", "breaker"),
 )
 
 
@@ -28,6 +28,8 @@ def declare(name: str, entry: ToolEntry) -> Tool:
         changes["undo"] = entry.undo
     if entry.never_undone is not None:
         changes["undo"] = Never(entry.never_undone)
+    if entry.semantic_key is not None:
+        changes["semantic_key"] = load_function(entry.semantic_key)
     if entry.recovery is not None:
         changes["recovery"] = _recovery(entry.recovery, entry)
     if isinstance(found, Tool):

@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from holdfast_cli.app import App
-from holdfast_cli.asking import as_option, user
 from holdfast_cli.commanding import Group, command, pass_app
-from holdfast_cli.delivery import DELIVERED_FIELDS, tell
+from holdfast_cli.commands.resolve import resolve
 from holdfast_cli.exits import Exit
 from holdfast_cli.finding import find_session, parse_since, reader_of
 from holdfast_cli.output import cell, clean, money, shortened, span, table
 
 if TYPE_CHECKING:
     from holdfast_ledger.views import Attempt, Effect
-    from holdfast_workers.client import Delivered
 
 STATES = ("OPEN", "CLAIMED", "DONE", "FAILED", "UNKNOWN", "CANCELLED")
 
@@ -37,6 +35,9 @@ FIELDS = {
     "outcome": "what its last attempt said: status, code, text, size",
     "result_bytes": "size of its whole result",
     "undo_tool": "the tool that would undo it",
+    "probes": "how often its service was asked while the outcome was unknown",
+    "probed_at": "when last",
+    "probe_said": "what it said",
     "saga_id": "the saga it belongs to",
     "planned_at": "when it was planned",
     "settled_at": "when its outcome was final",
@@ -62,7 +63,7 @@ def record(found: Effect) -> dict[str, Any]:
     "list",
     examples=(
         "holdfast effect list --session 0198a7c2",
-        "holdfast effect list --state UNKNOWN",
+        "holdfast effect list --unknown",
         "holdfast effect list --tool http_request --since 1d -o jsonl",
     ),
     fields=FIELDS,
@@ -71,6 +72,7 @@ def record(found: Effect) -> dict[str, Any]:
 @click.option(
     "--state", "states", type=click.Choice(STATES, case_sensitive=False), multiple=True, help="Repeatable."
 )
+@click.option("--unknown", is_flag=True, help="Only those in doubt: the same as --state UNKNOWN.")
 @click.option("--tool", metavar="NAME", help="Only of this tool.")
 @click.option("--kind", type=click.Choice(["model", "call", "undo"]), help="Only of this kind.")
 @click.option("--since", metavar="WHEN", help="Only planned since: `2h`, `3d`, or a date.")
@@ -80,6 +82,7 @@ def list_effects(
     app: App,
     session: str | None,
     states: tuple[str, ...],
+    unknown: bool,
     tool: str | None,
     kind: str | None,
     since: str | None,
@@ -92,7 +95,7 @@ def list_effects(
         async with app.ledger() as ledger:
             return await reader_of(ledger).effects(
                 session_id=await find_session(ledger, session) if session else None,
-                states=[EffectState(state) for state in states] or None,
+                states=[EffectState(state) for state in (*states, *(("UNKNOWN",) if unknown else ()))] or None,
                 tool=tool,
                 kind=kind,
                 since=parse_since(since),
@@ -153,6 +156,9 @@ def text_of(found: Effect, attempts: list[Attempt]) -> str:
         "outcome": clean(str(outcome.get("text") or outcome.get("status") or "")),
         "undo": found.undo_tool,
         "result": f"{found.result_bytes} bytes" if found.result_bytes is not None else None,
+        "asked": f"{found.probes} times, last {cell(found.probed_at)}: {found.probe_said}"
+        if found.probes
+        else None,
         "cost": money(found.usd),
     }
     lines = [found.effect_id, *(f"  {name:<9}  {value}" for name, value in facts.items() if value)]
@@ -170,41 +176,6 @@ def text_of(found: Effect, attempts: list[Attempt]) -> str:
     if rows:
         lines += ["", table(rows, ["attempt", "state", "claimed", "took", "worker", "evidence"])]
     return "\n".join(lines)
-
-
-@command(
-    "resolve",
-    examples=(
-        'holdfast effect resolve 5f3a9c01 --happened --reason "the bank shows the transfer"',
-        'holdfast effect resolve 5f3a9c01 --did-not-happen --reason "no booking under this key"',
-    ),
-    fields={"effect_id": "the effect", "state": "DONE or FAILED", **DELIVERED_FIELDS},
-)
-@click.argument("effect_id", metavar="EFFECT")
-@click.option("--happened/--did-not-happen", "happened", required=True, help="What you found out at the service.")
-@click.option("--reason", required=True, help="How you know; recorded, and told to the model.")
-@as_option
-@pass_app
-def resolve(app: App, effect_id: str, happened: bool, reason: str, as_user: str | None) -> int:
-    """Say what happened to an effect whose outcome is unknown, so that its held session goes on.
-
-    Look at the service first: `holdfast effect show` gives the key it saw. Nothing is sent again. The answer is
-    recorded in the ledger with your name, and cannot be taken back.
-    """
-
-    async def tell_both() -> tuple[str, str, Delivered]:
-        async with app.client() as client:
-            reader = reader_of(client.ledger)
-            found = await reader.effect(await reader.effect_id(effect_id))
-            delivered = await client.resolve(
-                found.effect_id, happened=happened, by=as_user or user(), reason=reason
-            )
-            return found.effect_id, found.session_id, delivered
-
-    whole_id, session_id, delivered = app.run(tell_both())
-    state = "DONE" if happened else "FAILED"
-    tell(app, session_id, delivered, f"Recorded as {state}", effect_id=whole_id, state=state)
-    return Exit.DONE
 
 
 for each in (list_effects, show, resolve):

@@ -11,7 +11,13 @@ SELECT holdfast.renew_effect($1, $2, $3)
 SELECT accepted, state, outcome, committed FROM holdfast.record_effect($1, $2, $3, $4, $5, $6, $7, $8)
 
 -- name: resolve_effect
-SELECT accepted, state, outcome, committed FROM holdfast.resolve_effect($1, $2, $3, $4, $5)
+SELECT accepted, state, outcome, committed FROM holdfast.resolve_effect($1, $2, $3, $4, $5, $6)
+
+-- name: doubt
+SELECT state, outcome, args FROM holdfast.effect WHERE effect_id = $1
+
+-- name: note_probe
+SELECT holdfast.note_probe($1, $2)
 
 -- name: record_turn
 SELECT accepted, state, outcome, committed FROM holdfast.record_turn($1, $2, $3, $4, $5, $6, $7)

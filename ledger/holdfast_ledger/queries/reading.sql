@@ -11,6 +11,7 @@ WHERE ($1::text[] IS NULL OR status = ANY($1))
   AND ($3::text IS NULL OR tenant = $3)
   AND ($4::jsonb IS NULL OR labels @> $4)
   AND ($5::timestamptz IS NULL OR registered_at >= $5)
+  AND NOT id ^@ '@'
 ORDER BY session_key DESC LIMIT $6
 
 -- name: session
@@ -21,7 +22,7 @@ FROM holdfast.session WHERE id = $1
 
 -- name: session_ids
 -- Ids that begin with a prefix; the id itself comes first.
-SELECT id FROM holdfast.session WHERE id ^@ $1 ORDER BY id LIMIT $2
+SELECT id FROM holdfast.session WHERE id ^@ $1 AND (NOT id ^@ '@' OR $1 ^@ '@') ORDER BY id LIMIT $2
 
 -- name: effect_ids
 SELECT effect_id AS id FROM holdfast.effect WHERE effect_id ^@ $1 ORDER BY effect_id LIMIT $2
@@ -57,7 +58,7 @@ ORDER BY a.asked_at LIMIT $3
 SELECT e.effect_id, s.id AS session_id, e.kind, e.turn, e.call, e.tool_use_id, e.tool, e.tool_version, e.tier,
        e.recovery, e.preview, e.fingerprint, e.saga_id, e.state, e.token, e.attempts_used, e.attempts_budget,
        e.doubt, e.worker, e.lease_until, e.planned_at, e.first_claimed_at, e.settled_at, e.outcome, e.undo_tool,
-       e.latency_us, e.usd, octet_length(e.result) AS result_bytes
+       e.latency_us, e.usd, octet_length(e.result) AS result_bytes, e.probes, e.probed_at, e.probe_said
 FROM holdfast.effect e JOIN holdfast.session s USING (session_key)
 WHERE ($1::text IS NULL OR s.id = $1)
   AND ($2::text[] IS NULL OR e.state = ANY($2))

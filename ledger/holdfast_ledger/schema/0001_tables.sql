@@ -84,6 +84,7 @@ CREATE TABLE holdfast.saga (
     )),
     epoch integer NOT NULL DEFAULT 1, -- raised by an unwind: older claims are refused
     reason text,
+    request_ended text,             -- how: completed, failed or aborted; a doubt settled later is judged by it
     opened_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     closed_at timestamptz
 );
@@ -103,7 +104,7 @@ CREATE TABLE holdfast.effect (
     tier text,
     recovery text NOT NULL CHECK (recovery IN ('retry', 'idempotent', 'probe', 'operator', 'transactional')),
     key_ttl interval,
-    semantic_key text COLLATE "C",
+    semantic_key text COLLATE "C",  -- digest of tool, scope and what the tool says makes two calls the same
     undo_of text COLLATE "C",       -- for kind undo: the effect it compensates
     fingerprint text NOT NULL,
     preview text,
@@ -122,6 +123,9 @@ CREATE TABLE holdfast.effect (
     attempts_budget integer NOT NULL DEFAULT 0, -- 0 is unlimited
     doubt boolean NOT NULL DEFAULT false, -- an attempt that never reported may have landed
     decision text,                  -- the person's decision it consumed
+    probes integer NOT NULL DEFAULT 0, -- how often its service was asked while the outcome was UNKNOWN
+    probed_at timestamptz,
+    probe_said text,
 
     key_id text,
     authorization_body bytea,
@@ -223,11 +227,12 @@ CREATE TABLE holdfast.kill_switch (
     at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- Services or tools that fail too often to be asked now.
+-- Circuit breakers: tools, or services, that fail. Open: not asked until then.
 CREATE TABLE holdfast.breaker (
     name text COLLATE "C" PRIMARY KEY,
-    open_until timestamptz NOT NULL,
-    reason text NOT NULL DEFAULT ''
+    failures integer NOT NULL DEFAULT 0, -- in a row
+    since timestamptz NOT NULL DEFAULT clock_timestamp(), -- the first of them
+    open_until timestamptz
 );
 
 -- The streaming turn, for watchers. Lost in a crash of the server, and that is fine.

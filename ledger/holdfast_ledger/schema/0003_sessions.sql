@@ -33,6 +33,11 @@ LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
 DECLARE
     new_key uuid;
 BEGIN
+    IF p->>'session_id' ^@ '@' THEN
+        RAISE EXCEPTION USING ERRCODE = 'HF002', MESSAGE = format(
+            'the id "%s" is reserved: no session id begins with "@"', p->>'session_id'
+        );
+    END IF;
     INSERT INTO holdfast.session (id, agent, requested_by, on_behalf_of, tenant, labels, start_digest)
     VALUES (
         p->>'session_id', p->>'agent', p->>'requested_by', p->>'on_behalf_of', p->>'tenant',
@@ -193,7 +198,7 @@ BEGIN
     FOR f, n IN SELECT * FROM jsonb_array_elements(facts) WITH ORDINALITY LOOP
         IF f->>'key' LIKE '@%' OR f->>'kind' IN (
             'session_opened', 'model_intent', 'model_turn', 'effect_intent', 'effect_outcome', 'effect_resolved',
-            'saga_opened', 'saga_closed'
+            'saga_opened', 'saga_closed', 'tool_disabled', 'tool_enabled'
         ) THEN
             RAISE EXCEPTION USING ERRCODE = 'HF006', MESSAGE = format(
                 'a fact "%s" of kind %s may only come from the ledger itself', f->>'key', f->>'kind'
@@ -232,6 +237,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN;
     END IF;
+    UPDATE holdfast.saga SET request_ended = f->>'outcome' WHERE id = f->>'saga_id';
     UPDATE holdfast.effect SET state = 'CANCELLED', settled_at = clock_timestamp()
     WHERE saga_id = f->>'saga_id' AND state = 'OPEN' AND NOT doubt;
     PERFORM holdfast.end_saga(
@@ -342,6 +348,7 @@ BEGIN
     UPDATE holdfast.effect SET state = 'CANCELLED', settled_at = clock_timestamp()
     WHERE saga_id = saga.id AND state = 'OPEN' AND NOT doubt;
     IF saga.id IS NOT NULL THEN
+        UPDATE holdfast.saga g SET request_ended = p->>'status' WHERE g.id = p->>'saga_id';
         PERFORM holdfast.end_saga(saga.id, holdfast.end_of_open_saga(saga.id, p->>'status'), why);
     END IF;
     PERFORM holdfast.project_facts(s_key, p_facts);

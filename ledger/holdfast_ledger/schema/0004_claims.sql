@@ -6,11 +6,11 @@ CREATE TYPE holdfast.claim AS (
     session_id text, effect_id text, kind text, turn integer, call text, tool text, tier text, service text,
     recovery text, key_ttl interval, fingerprint text, saga_id text, saga_epoch integer, request integer,
     attempts integer, lease interval, worker text, nonce text, parent text, first_head text, decision text,
-    use_within interval, approver text
+    use_within interval, approver text, repeat_within interval, repeat_allowed boolean
 );
 
 -- What a claim gets. `verdict` is granted, settled, busy or refused. Of a settled one, `code` says whether this
--- very claim settled it (`expired`, `exhausted`).
+-- very claim settled it (`expired`, `exhausted`, `disabled`).
 CREATE TYPE holdfast.verdict AS (
     verdict text, code text, reason text, retry_after interval, token integer, attempt integer, probe boolean,
     args bytea, state text, outcome bytea, committed boolean
@@ -87,9 +87,10 @@ BEGIN
 END
 $$;
 
--- Kill switch and breaker, for calls only.
+-- Kill switch and breaker, for calls only. Volatile, so that each statement sees what was committed before it got
+-- its lock: `disable_tool` locks the switch against every claim, and none slips past it on an older snapshot.
 CREATE FUNCTION holdfast.closed_gate(c holdfast.claim, now timestamptz) RETURNS holdfast.verdict
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, holdfast, pg_temp AS $$
 DECLARE
     k holdfast.kill_switch;
     b holdfast.breaker;
@@ -105,9 +106,43 @@ BEGIN
     SELECT * INTO b FROM holdfast.breaker o
     WHERE o.name IN (c.tool, c.service) AND o.open_until > now ORDER BY o.open_until DESC LIMIT 1;
     IF FOUND THEN
-        RETURN holdfast.refused('breaker', format('%s fails too often to be asked now', b.name), b.open_until - now);
+        RETURN holdfast.refused('breaker', format(
+            '%s failed %s times in a row and is left alone for now; try again in %s s', b.name, b.failures,
+            ceil(extract(epoch FROM b.open_until - now))
+        ), b.open_until - now);
     END IF;
     RETURN NULL;
+END
+$$;
+
+-- The same again, under another id: a call of the same semantic key that stands, or may stand, and is not undone.
+-- The lock lets two such calls meet here only one after the other.
+CREATE FUNCTION holdfast.repeated(c holdfast.claim, now timestamptz) RETURNS holdfast.verdict
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, holdfast, pg_temp AS $$
+DECLARE
+    wanted text;
+    o record;
+BEGIN
+    SELECT semantic_key INTO wanted FROM holdfast.effect WHERE effect_id = c.effect_id;
+    IF wanted IS NULL OR c.repeat_within IS NULL OR c.repeat_allowed THEN
+        RETURN NULL;
+    END IF;
+    PERFORM pg_advisory_xact_lock(hashtextextended(wanted, 0));
+    SELECT e.effect_id, e.call, e.state, s.id AS session_id, coalesce(e.settled_at, e.first_claimed_at) AS at INTO o
+    FROM holdfast.effect e JOIN holdfast.session s USING (session_key)
+    WHERE e.semantic_key = wanted AND e.effect_id <> c.effect_id
+      AND (e.state IN ('DONE', 'CLAIMED', 'UNKNOWN') OR e.state = 'OPEN' AND e.doubt)
+      AND coalesce(e.settled_at, e.first_claimed_at) > now - c.repeat_within
+      AND NOT EXISTS (SELECT FROM holdfast.effect u WHERE u.undo_of = e.effect_id AND u.state = 'DONE')
+    ORDER BY e.state = 'DONE' DESC, at DESC LIMIT 1;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    RETURN holdfast.refused('repeat', format(
+        'the same %s %s at %s UTC, as call %s of session %s (effect %s)', c.tool,
+        CASE o.state WHEN 'DONE' THEN 'was done' ELSE 'was begun, and may have been done,' END,
+        to_char(o.at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'), o.call, o.session_id, left(o.effect_id, 12)
+    ));
 END
 $$;
 
@@ -192,7 +227,9 @@ BEGIN
            doubt, outcome, args
     INTO e FROM holdfast.effect WHERE effect_id = c.effect_id AND session_key = s_key;
     IF NOT FOUND THEN
-        RETURN holdfast.refused('effect_missing', format('no recorded turn planned the effect %s', c.effect_id));
+        RETURN holdfast.refused('effect_missing', format(
+            'Postgres is older than this session: no turn it knows planned the effect %s', c.effect_id
+        ));
     ELSIF e.fingerprint <> c.fingerprint THEN
         RETURN holdfast.refused('conflict', format('the effect %s stands for other arguments', c.effect_id));
     ELSIF e.state NOT IN ('OPEN', 'CLAIMED') THEN
@@ -241,6 +278,12 @@ BEGIN
 
     IF c.kind = 'call' THEN
         v := holdfast.closed_gate(c, now);
+        IF v.code = 'disabled' AND in_doubt THEN
+            RETURN holdfast.give_up(s_key, c, 'UNKNOWN', p_unknown, 'disabled');
+        END IF;
+        IF v.verdict IS NULL AND NOT in_doubt THEN  -- of one in doubt its recovery class decides
+            v := holdfast.repeated(c, now);
+        END IF;
         IF v.verdict IS NULL THEN
             v := holdfast.use_approval(s_key, c, now);
         END IF;

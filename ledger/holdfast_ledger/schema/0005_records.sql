@@ -5,7 +5,8 @@
 CREATE TYPE holdfast.recording AS (
     session_id text, effect_id text, token integer, state text, dispatched boolean, doubt boolean, final boolean,
     latency interval,
-    undo_tool text, undo_version text, usd numeric
+    undo_tool text, undo_version text, usd numeric,
+    failed boolean, breaker_failures integer, breaker_within interval, breaker_open_for interval
 );
 
 -- `state` and `outcome` are what stands now. `accepted` false: another attempt's report stands, or none yet.
@@ -77,6 +78,31 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
     END
 $$;
 
+-- The tool's circuit breaker: so many failures in a row, the first not longer ago than `within`, open it. Once it was
+-- open, the next failure soon after opens it again; any success closes it.
+CREATE FUNCTION holdfast.count_for_breaker(r holdfast.recording, tool text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+DECLARE
+    now timestamptz := clock_timestamp();
+    b holdfast.breaker;
+BEGIN
+    IF r.failed IS NULL OR r.breaker_failures IS NULL THEN
+        RETURN;
+    ELSIF NOT r.failed THEN
+        DELETE FROM holdfast.breaker o WHERE o.name = tool AND (o.open_until IS NULL OR o.open_until <= now);
+        RETURN;
+    END IF;
+    INSERT INTO holdfast.breaker AS o (name, failures, since) VALUES (tool, 1, now)
+    ON CONFLICT (name) DO UPDATE SET
+        failures = CASE WHEN greatest(o.since, o.open_until) < now - r.breaker_within THEN 1 ELSE o.failures + 1 END,
+        since = CASE WHEN greatest(o.since, o.open_until) < now - r.breaker_within THEN now ELSE o.since END
+    RETURNING * INTO b;
+    IF b.failures >= r.breaker_failures THEN
+        UPDATE holdfast.breaker o SET open_until = now + r.breaker_open_for WHERE o.name = tool;
+    END IF;
+END
+$$;
+
 -- p_body is the body of the outcome entry; p_unknown the outcome where it ends in an earlier attempt's doubt.
 CREATE FUNCTION holdfast.record_effect(
     p jsonb, p_outcome bytea, p_unknown bytea, p_result bytea, p_shown bytea, p_undo_args bytea,
@@ -120,6 +146,7 @@ BEGIN
         state = r.state, ended_at = clock_timestamp(), evidence = p_evidence,
         latency_us = holdfast.microseconds(r.latency)
     WHERE effect_id = r.effect_id AND token = r.token;
+    PERFORM holdfast.count_for_breaker(r, e.tool);
     IF e.kind <> 'model' AND new_state <> 'OPEN' THEN
         UPDATE holdfast.session SET calls = calls + 1, usd = usd + r.usd WHERE session_key = s_key;
     END IF;
@@ -137,45 +164,6 @@ BEGIN
 END
 $$;
 
--- A person or a probe found out about an effect in doubt: DONE, FAILED, or OPEN to be tried again as if it had
--- never been. The same resolution again is accepted again.
-CREATE FUNCTION holdfast.resolve_effect(p jsonb, p_outcome bytea, p_result bytea, p_shown bytea, p_body bytea)
-RETURNS SETOF holdfast.recorded
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, holdfast, pg_temp AS $$
-DECLARE
-    s_key uuid := holdfast.key_of(p->>'session_id');
-    e record;
-    new_state text := p->>'state';
-    told_as text := format('@effect/%s/resolved/%s', p->>'effect_id', p->>'id');
-BEGIN
-    SELECT state, token, turn, call, saga_id, tool, tier, fingerprint INTO e
-    FROM holdfast.effect WHERE effect_id = p->>'effect_id' AND session_key = s_key FOR UPDATE;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'HF007', MESSAGE = format('there is no effect %s', p->>'effect_id');
-    END IF;
-    IF e.state <> 'UNKNOWN' OR new_state NOT IN ('DONE', 'FAILED', 'OPEN') THEN
-        RETURN NEXT holdfast.standing(p->>'effect_id', EXISTS (
-            SELECT FROM holdfast.entry o
-            WHERE o.session_key = s_key AND o.fact_key = told_as AND o.fact_digest = sha256(p_body)
-        ));
-        RETURN;
-    END IF;
-    UPDATE holdfast.effect SET
-        state = new_state, doubt = false, outcome = p_outcome, result = p_result, shown = p_shown,
-        attempts_used = CASE WHEN new_state = 'OPEN' THEN 0 ELSE attempts_used END,
-        first_claimed_at = CASE WHEN new_state = 'OPEN' THEN NULL ELSE first_claimed_at END,
-        settled_at = CASE WHEN new_state <> 'OPEN' THEN clock_timestamp() END,
-        settled_order = CASE WHEN new_state <> 'OPEN' THEN nextval('holdfast.settled_order') END
-    WHERE effect_id = p->>'effect_id';
-    PERFORM holdfast.append(
-        s_key, told_as, sha256(p_body), 'effect_resolved', clock_timestamp(), p_body, turn => e.turn,
-        call => e.call, effect_id => p->>'effect_id', token => e.token, saga_id => e.saga_id, tool => e.tool,
-        tier => e.tier, outcome => lower(new_state), actor => p->>'by', args_digest => e.fingerprint
-    );
-    RETURN NEXT holdfast.standing(p->>'effect_id', true);
-END
-$$;
-
 -- What a recorded model turn says, see holdfast_ledger.records.TurnRecord.
 CREATE TYPE holdfast.turn_recording AS (
     session_id text, effect_id text, token integer, turn integer, head text, next_head text, digest text,
@@ -190,11 +178,11 @@ CREATE FUNCTION holdfast.plan_calls(
 LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
     INSERT INTO holdfast.effect (
         effect_id, session_key, kind, turn, call, tool_use_id, tool, tool_version, tier, recovery, fingerprint,
-        preview, saga_id, args, args_salt
+        preview, saga_id, semantic_key, args, args_salt
     )
     SELECT
         c->>'effect_id', s_key, 'call', r.turn, c->>'call', c->>'tool_use_id', c->>'tool', c->>'tool_version',
-        c->>'tier', c->>'recovery', c->>'digest', c->>'preview', r.saga_id, args[n], salts[n]
+        c->>'tier', c->>'recovery', c->>'digest', c->>'preview', r.saga_id, c->>'semantic_key', args[n], salts[n]
     FROM jsonb_array_elements(calls) WITH ORDINALITY AS planned (c, n)
     ON CONFLICT DO NOTHING
 $$;

@@ -22,7 +22,8 @@ SELECT
     s.input_tokens + s.output_tokens + s.cache_read_tokens + s.cache_write_tokens AS tokens,
     s.usd, s.catalogue_digest, s.first_run_id AS temporal_run_id, c.seq AS entries,
     encode(c.head, 'hex') AS chain_head, s.registered_at AS created_at, s.ended_at
-FROM holdfast.session s JOIN holdfast.chain c USING (session_key);
+FROM holdfast.session s JOIN holdfast.chain c USING (session_key)
+WHERE NOT s.id ^@ '@';
 
 CREATE VIEW audit.session_timeline AS
 SELECT

@@ -17,7 +17,7 @@ from temporalio.testing import ActivityEnvironment
 
 from holdfast import ids
 from holdfast.catalogue import AgentSpec, Catalogue
-from holdfast.config import Config, ToolEntry
+from holdfast.config import Config, EffectSettings, ToolEntry
 from holdfast.contracts import CallRef, ModelTurn, Results, SagaRef, TurnResult, UserMessage
 from holdfast_activities.attempt_report import AttemptReport
 from holdfast_activities.messages_api.client import ModelSettings, open_client
@@ -108,7 +108,7 @@ class Session:
         calls = tuple(
             CallRef(
                 tool_use_id=call.tool_use_id,
-                status="error" if call.invalid else status,  # type: ignore[arg-type]  pydantic reads the word
+                status="error" if call.invalid else status,
                 text=call.invalid or text,
             )
             for call in result.calls
@@ -214,7 +214,7 @@ async def start(ledger: Ledger, model: ScriptedModel, tmp_path: Path) -> AsyncIt
         clients.append(client)
         entries = {name: ToolEntry(run=f"{module}:{name}") for name in ("lookup", "transfer")}
         spec = AgentSpec(name="clerk", tools=tools, **{"model": "claude-sonnet-5", **agent})
-        book = ToolBook(Config(agents={"clerk": spec.model_dump()}, tools=entries), tmp_path)  # type: ignore[dict-item]  a table, as TOML gives it
+        book = ToolBook(Config(agents={"clerk": spec.model_dump()}, tools=entries), tmp_path)
         catalogue = book.catalogue("clerk")
         digest, body = catalogue_body(catalogue)
         chunks: Kept = Kept()
@@ -226,7 +226,7 @@ async def start(ledger: Ledger, model: ScriptedModel, tmp_path: Path) -> AsyncIt
             chunks=chunks,
             worker="w",
             observe=reports.append,
-            renewal=timedelta(milliseconds=20),
+            effects=EffectSettings(renewal=timedelta(milliseconds=20)),
         )
         session = Session(ledger, turns, catalogue, digest)
         session.chunks, session.reports = chunks, reports

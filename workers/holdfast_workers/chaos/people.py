@@ -112,7 +112,10 @@ class Resolver:
             log = await self.house.services.carried_out()
             happened = any(one.effect_id == effect.effect_id for one in log)
             await self.client.resolve(
-                effect.effect_id, happened=happened, by=RESOLVER, reason="read in the services' own log"
+                effect.effect_id,
+                outcome="happened" if happened else "did_not_happen",
+                by=RESOLVER,
+                reason="read in the services' own log",
             )
         except AWAY:
             return  # again at the next look

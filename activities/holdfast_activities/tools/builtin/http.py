@@ -55,7 +55,7 @@ async def http_request(
     ctx: ToolContext,
     url: Url,
     method: Method = "GET",
-    headers: Headers = {},  # noqa: B006  # never changed
+    headers: Headers = {},  # noqa: B006 - never changed
     body: Body = None,
 ) -> dict[str, Any]:
     """Send one HTTP request to an allowed host and get status, headers and body.

@@ -36,7 +36,7 @@ def _question_facts(question: str, options: Sequence[str] = ()) -> Mapping[str, 
 
 
 @tool(facts=_question_facts, handled="workflow")
-def ask_human(question: Question, options: Options = []) -> str:  # noqa: B006  # copied by pydantic, never changed
+def ask_human(question: Question, options: Options = []) -> str:  # noqa: B006 - copied by pydantic, never changed
     """Ask the person this session works for, and wait for the answer, which may take days.
 
     Use it when a decision is theirs, or when what you need stands nowhere you can read. Do not use it for what a

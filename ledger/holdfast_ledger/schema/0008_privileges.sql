@@ -22,7 +22,10 @@ GRANT EXECUTE ON FUNCTION
     holdfast.claim_effect(jsonb, bytea, bytea, bytea, jsonb, bytea[], jsonb, bytea[], bytea[]),
     holdfast.renew_effect(text, integer, interval),
     holdfast.record_effect(jsonb, bytea, bytea, bytea, bytea, bytea, bytea, bytea),
-    holdfast.resolve_effect(jsonb, bytea, bytea, bytea, bytea),
+    holdfast.resolve_effect(jsonb, bytea, bytea, bytea, bytea, bytea),
+    holdfast.note_probe(text, text),
+    holdfast.disable_tool(jsonb, bytea),
+    holdfast.enable_tool(jsonb, bytea),
     holdfast.record_turn(jsonb, bytea, bytea, bytea, jsonb, bytea[], bytea[]),
     holdfast.close_session(jsonb, bytea, jsonb, bytea[], bytea[])
 TO holdfast_app;
