@@ -40,7 +40,8 @@ lint: setup ## ruff and the import arrows
 
 types: setup ## mypy, strict
 	$(BIN)/mypy holdfast sagas/holdfast_sagas ledger/holdfast_ledger workflows/holdfast_workflows \
-	    activities/holdfast_activities workers/holdfast_workers cli/holdfast_cli examples/travel
+	    activities/holdfast_activities workers/holdfast_workers cli/holdfast_cli examples/travel benchmarks \
+	    tests/waiting.py $$(find tests -name conftest.py)
 
 check: lint types ## all static checks
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 import asyncpg
 
@@ -15,13 +15,16 @@ PAUSE_S = 0.01
 T = TypeVar("T")
 
 
-async def until(condition: Callable[[], T | Awaitable[T]], what: str, *, within: float = WITHIN_S) -> T:
+@overload
+async def until(condition: Callable[[], Awaitable[T | None]], what: str, *, within: float = WITHIN_S) -> T: ...
+@overload
+async def until(condition: Callable[[], T | None], what: str, *, within: float = WITHIN_S) -> T: ...
+async def until(condition: Callable[[], Any], what: str, *, within: float = WITHIN_S) -> Any:
     """The first truthy answer; fails saying `what` was waited for."""
     deadline = time.monotonic() + within
     while True:
-        answer = condition()
-        if isinstance(answer, Awaitable):
-            answer = await answer
+        asked = condition()
+        answer = await asked if isinstance(asked, Awaitable) else asked
         if answer:
             return answer
         assert time.monotonic() < deadline, f"waited {within} s for {what}"

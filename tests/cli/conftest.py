@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from holdfast_cli.main import run
-from tests.conftest import House
+from tests.conftest import House, OpenHouse
 
 CONFIG = """
 [agents.default]
@@ -100,7 +100,9 @@ def point_at(house: House, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def cli(open_house, tmp_path, monkeypatch, capsys) -> AsyncIterator[Cli]:
+async def cli(
+    open_house: OpenHouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> AsyncIterator[Cli]:
     """The command, with a worker and the scripted model's shipped scenarios behind it."""
     async with open_house(config=CONFIG) as house:
         point_at(house, tmp_path, monkeypatch)
@@ -108,7 +110,9 @@ async def cli(open_house, tmp_path, monkeypatch, capsys) -> AsyncIterator[Cli]:
 
 
 @pytest.fixture
-async def idle_cli(open_house, tmp_path, monkeypatch, capsys) -> AsyncIterator[Cli]:
+async def idle_cli(
+    open_house: OpenHouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> AsyncIterator[Cli]:
     """The command without any worker."""
     async with open_house(config=CONFIG, work=False) as house:
         point_at(house, tmp_path, monkeypatch)

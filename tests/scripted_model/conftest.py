@@ -25,7 +25,7 @@ class Talk:
 
     async def turn(self, tools: Sequence[str] = (), **options: Any) -> Message:
         offered = [{"name": name, "input_schema": {"type": "object"}} for name in tools]
-        options = {"model": "claude-test", "max_tokens": 4000} | options
+        options = {"model": "claude-test", "max_tokens": 4000, **options}
         if offered:
             options.setdefault("tools", offered)
         async with self.client.messages.stream(messages=self.messages, **options) as stream:

@@ -26,7 +26,7 @@ def line(settings: LogSettings | None = None, message: str = "call %s", **record
     handler = logging.StreamHandler(stream)
     handler.setFormatter(LineFormatter(settings or LogSettings()))
     logger.addHandler(handler)
-    logger.info(message, *(["done"] if "%s" in message else []), **record)  # type: ignore[arg-type]  as callers do
+    logger.info(message, *(["done"] if "%s" in message else []), **record)  # type: ignore[arg-type]  # as callers do
     assert stream.getvalue().count("\n") == 1
     return stream.getvalue()
 

@@ -123,7 +123,7 @@ def slow_thread(ctx: ToolContext, path: str) -> str:
 async def pay_through_a_cancel(ctx: ToolContext, path: str) -> bool:
     """Do something at `path`, and end only after Temporal has cancelled the activity."""
     await _send(ctx, "POST", path)
-    while (details := activity.cancellation_details()) is None:  # noqa: ASYNC110  # Temporal offers no event for it
+    while (details := activity.cancellation_details()) is None:  # noqa: ASYNC110 - Temporal offers no event for it
         await asyncio.sleep(0.01)
     return details.worker_shutdown
 

@@ -89,7 +89,7 @@ class ScriptedModel:
         """Wait for `count` requests in all; raises TimeoutError, with what came, after `timeout` seconds."""
         try:
             async with asyncio.timeout(timeout):
-                while self.count < count:  # noqa: ASYNC110  another thread counts
+                while self.count < count:  # noqa: ASYNC110 - another thread counts
                     await asyncio.sleep(0.005)
         except TimeoutError as error:
             raise TimeoutError(f"{self.count} of {count} requests came within {timeout} s") from error
@@ -175,7 +175,7 @@ class _Server(uvicorn.Server):
             connection.shutdown()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_TIMEOUT):  # what is left then, `asyncio.run` cancels
-                while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110  no event tells
+                while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110 - no event tells
                     await asyncio.sleep(0.002)
 
 
