@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import median
@@ -48,6 +49,7 @@ class Round:
     loaded_turn_s: float
     sessions_per_s: float
     cpu_per_turn_s: float
+    all_cpu_per_turn_s: float
 
 
 async def measure(place: Place, plan: Plan, tell: Tell = lambda line: None) -> Results:
@@ -80,6 +82,7 @@ async def measure(place: Place, plan: Plan, tell: Tell = lambda line: None) -> R
         lone_latency_ratio=ratio([(mine.lone_turn_s, other.lone_turn_s) for mine, other in pairs]),
         loaded_latency_ratio=ratio([(mine.loaded_turn_s, other.loaded_turn_s) for mine, other in pairs]),
         cpu_ratio=ratio([(mine.cpu_per_turn_s, other.cpu_per_turn_s) for mine, other in pairs]),
+        all_cpu_ratio=ratio([(mine.all_cpu_per_turn_s, other.all_cpu_per_turn_s) for mine, other in pairs]),
         bare=sides_found[bare.name],
         holdfast=sides_found[own.name],
         events_per_turn=max(cost.events for cost in long),
@@ -104,15 +107,16 @@ async def measure(place: Place, plan: Plan, tell: Tell = lambda line: None) -> R
 async def _round(place: Place, side: Contender, plan: Plan, holdfast: Holdfast) -> Round:
     lone = await _costs(holdfast, side, plan.turns)
     worker = psutil.Process(place.pids[side.name])
-    cpu, began = _cpu(worker), time.monotonic()
+    cpu, all_cpu, began = _cpu(worker), _cpu_of_all(), time.monotonic()
     ids = await asyncio.gather(*(side.run(plan.turns) for _ in range(plan.sessions)))
-    took, spent = time.monotonic() - began, _cpu(worker) - cpu
+    took, spent, all_spent = time.monotonic() - began, _cpu(worker) - cpu, _cpu_of_all() - all_cpu
     loaded = [cost for id in ids[:SAMPLED] for cost in await turn_costs(holdfast.temporal, id, side.model_activity)]
     return Round(
         lone_turn_s=median(cost.seconds for cost in lone),
         loaded_turn_s=median(cost.seconds for cost in loaded),
         sessions_per_s=plan.sessions / took,
         cpu_per_turn_s=spent / (plan.sessions * plan.turns),
+        all_cpu_per_turn_s=all_spent / (plan.sessions * plan.turns),
     )
 
 
@@ -124,6 +128,16 @@ async def _costs(holdfast: Holdfast, side: Contender, turns: int) -> list[TurnCo
 def _cpu(process: psutil.Process) -> float:
     times = process.cpu_times()
     return float(times.user + times.system)
+
+
+def _cpu_of_all() -> float:
+    """Of this process and all it started: servers, model, workers."""
+    me = psutil.Process()
+    found = 0.0
+    for process in (me, *me.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            found += _cpu(process)
+    return found
 
 
 def _near(costs: Sequence[TurnCost], turn: int) -> Sequence[TurnCost]:
@@ -146,11 +160,13 @@ def _side(rounds: Sequence[Round]) -> Side:
         lone_turn_ms=Range.of([each.lone_turn_s * 1000 for each in rounds]),
         loaded_turn_ms=Range.of([each.loaded_turn_s * 1000 for each in rounds]),
         cpu_ms_per_turn=Range.of([each.cpu_per_turn_s * 1000 for each in rounds]),
+        all_cpu_ms_per_turn=Range.of([each.all_cpu_per_turn_s * 1000 for each in rounds]),
     )
 
 
 def _line(found: Round) -> str:
     return (
         f"{found.sessions_per_s:.2f} sessions/s, a turn {found.lone_turn_s * 1000:.1f} ms alone and "
-        f"{found.loaded_turn_s * 1000:.0f} ms loaded, {found.cpu_per_turn_s * 1000:.1f} ms of CPU"
+        f"{found.loaded_turn_s * 1000:.0f} ms loaded, {found.cpu_per_turn_s * 1000:.1f} ms of the worker's CPU, "
+        f"{found.all_cpu_per_turn_s * 1000:.1f} of all"
     )

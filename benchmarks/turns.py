@@ -10,10 +10,12 @@ import tempfile
 from pathlib import Path
 
 from rich.console import Console
+from temporalio.service import RPCError
 
 from benchmarks.place import stack
 from benchmarks.results import Results, table
 from benchmarks.rounds import Plan, measure
+from holdfast.errors import HoldfastError
 from holdfast_workers.stack.errors import StackError
 
 OUTPUT = Path(__file__).with_name("results.json")
@@ -45,8 +47,8 @@ def main() -> int:
     options = parser.parse_args()
     try:
         found = asyncio.run(run(plan_of(options)))
-    except StackError as error:
-        print(f"benchmark: {error}", file=sys.stderr)
+    except (StackError, HoldfastError, RPCError) as error:  # a part did not start, or Ctrl-C stopped them all
+        print(f"benchmark: not finished. {error}", file=sys.stderr)
         return 1
     options.output.write_text(found.model_dump_json(indent=2) + "\n")
     Console(width=120).print(table(found))

@@ -61,6 +61,7 @@ async def test_the_smallest_run_measures_every_number(place: Place) -> None:
     for side in (own, bare):
         assert side.sessions_per_s.median > 0
         assert 0 < side.lone_turn_ms.median < 10_000
+        assert side.all_cpu_ms_per_turn.median >= side.cpu_ms_per_turn.median
     assert 0 < found.events_per_turn <= 12
     assert 0 < found.bytes_per_turn_at_10 <= 4096
     assert 0 < found.bytes_per_turn_late <= 4096
