@@ -228,6 +228,12 @@ def _closed(moment: Moment) -> list[str]:
     return [click.style(f"{cell(moment.outcome)}{reason}", dim=True)]
 
 
+def _switch(moment: Moment) -> list[str]:
+    what = "every tool that writes" if moment.tool == "*" else cell(moment.tool)
+    how = moment.kind.removeprefix("tool_")
+    return [click.style(f"{cell(moment.actor)}: {what} {how}: {shortened(moment.text)}", fg="yellow")]
+
+
 SAYINGS = {
     "session_opened": _opened,
     "message_received": _message,
@@ -246,5 +252,7 @@ SAYINGS = {
     "signal_refused": _refused,
     "limit_reached": _limit,
     "session_closed": _closed,
+    "tool_disabled": _switch,
+    "tool_enabled": _switch,
 }
 """How each kind of entry is told; one that is missing here is shown by its bare name."""

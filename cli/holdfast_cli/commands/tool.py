@@ -1,4 +1,4 @@
-"""`tool list | show | check`: tools as a worker would load them. No server is needed."""
+"""`tool list | show | check | disable | enable`: tools as a worker would load them, and the stop button."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 
 from holdfast_cli.app import App
 from holdfast_cli.commanding import Group, command, pass_app
+from holdfast_cli.commands.switch import disable, enable, stop_of, stopped_tools
 from holdfast_cli.exits import Exit, Failure
 from holdfast_cli.output import span
 
@@ -39,7 +40,7 @@ FIELDS = {
 
 @click.group("tool", cls=Group)
 def tool() -> None:
-    """List, show and check tools."""
+    """List, show and check tools; stop them."""
 
 
 def book_of(app: App) -> ToolBook:
@@ -54,24 +55,36 @@ def record(card: ToolCard) -> dict[str, Any]:
     return {name: getattr(card, name) for name in FIELDS}
 
 
-@command("list", examples=("holdfast tool list", "holdfast tool list --json"), fields=FIELDS)
+@command(
+    "list",
+    examples=("holdfast tool list", "holdfast tool list --json"),
+    fields={**FIELDS, "stopped": "why nobody may run it now; null where it may run, or no Postgres can be asked"},
+)
 @pass_app
 def list_tools(app: App) -> int:
     """List the built-in tools and those of holdfast.toml.
 
-    One that cannot be loaded is named on stderr, and the exit code is 1.
+    With a Postgres at hand it says which are disabled. One that cannot be loaded is named on stderr, and the exit
+    code is 1.
     """
     from holdfast.errors import DeclarationError
 
     book = book_of(app)
+    stops = stopped_tools(app)
     rows, broken = [], 0
     for name in book.names():
         try:
-            rows.append(record(book.find(name)))
+            card = book.find(name)
+            rows.append({**record(card), "stopped": stop_of(stops, name, writes=card.tier != "read")})
         except DeclarationError as error:
             broken += 1
             click.echo(f"{name}: {error}", err=True)
     columns = {"name": "name", "tier": "tier", "recovery": "recovery", "undo": "undo", "source": "source"}
+    if any(row["stopped"] for row in rows):
+        columns["stopped"] = "stopped"
+    for unlisted in sorted(set(stops or ()) - {row["name"] for row in rows}):
+        found = stop_of(stops, unlisted, writes=False)
+        app.out.say(f"{'every tool that writes' if unlisted == '*' else unlisted}: {found}")
     app.out.rows(rows, columns, empty="No tools.", key="name")
     return Exit.FAILED if broken else Exit.DONE
 
@@ -158,5 +171,5 @@ def check(app: App, name: str | None) -> int:
     return Exit.FAILED if lines["error"] else Exit.DONE
 
 
-for each in (list_tools, show, check):
+for each in (list_tools, show, check, disable, enable):
     tool.add_command(each)
