@@ -9,13 +9,12 @@ import secrets
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 
 from holdfast.states import SessionStatus
@@ -24,7 +23,7 @@ from holdfast_ledger.store import Ledger
 from holdfast_workers.scripted_model import Received, running
 from holdfast_workers.stack.servers import ServerAddresses
 from holdfast_workers.telemetry import names
-from tests.conftest import APP_LOGIN, APP_PASSWORD, with_database, with_login
+from tests.conftest import APP_PASSWORD, cloned
 from tests.waiting import until
 
 from .collector import Collector, collecting
@@ -92,7 +91,7 @@ async def seen(
     home = tmp_path_factory.mktemp("exported")
     with collecting() as collector, shop() as (shop_url, shop_headers):
         async with (
-            database_of(servers, template) as dsn,
+            cloned(servers, template) as database,
             running(SCENARIO.replace("SHOP", shop_url), shipped=False) as model,
         ):
             (home / "holdfast.toml").write_text(CONFIG)
@@ -102,7 +101,7 @@ async def seen(
                 "XDG_RUNTIME_DIR": str(home),
                 "HOLDFAST_HOME": str(home),
                 "HOLDFAST_CONFIG": str(home / "holdfast.toml"),
-                "HOLDFAST_DSN": dsn,
+                "HOLDFAST_DSN": database.dsn,
                 "HOLDFAST_TASK_QUEUE": f"exported-{secrets.token_hex(4)}",
                 "ANTHROPIC_BASE_URL": model.url,
                 "ANTHROPIC_API_KEY": KEY,
@@ -135,37 +134,26 @@ async def one_session(environ: dict[str, str], home: Path) -> str:
             stdout=asyncio.subprocess.PIPE,
         )
         printed, _ = await asyncio.wait_for(command.communicate(), 30)
-        await until_idle(environ["HOLDFAST_DSN"], printed.decode().strip())
+        await until_idle(environ["HOLDFAST_DSN"], printed.decode().strip(), worker)
     finally:
-        worker.terminate()
+        if worker.returncode is None:
+            worker.terminate()
         await asyncio.wait_for(worker.wait(), 20)
     return (home / "worker.log").read_text()
 
 
-async def until_idle(dsn: str, session_id: str) -> None:
-    """Wait until the session has answered."""
+async def until_idle(dsn: str, session_id: str, worker: asyncio.subprocess.Process) -> None:
+    """Wait until the worker's session has answered."""
     ledger = await Ledger.connect(dsn, max_size=1)
     try:
 
         async def idle() -> bool:
+            assert worker.returncode is None, "the worker ended; its log says why"
             return (await read_standing(ledger.database)).sessions[SessionStatus.IDLE] > 0
 
         await until(idle, f"{session_id} to be idle", within=40)
     finally:
         await ledger.close()
-
-
-@asynccontextmanager
-async def database_of(servers: ServerAddresses, template: str) -> AsyncIterator[str]:
-    """A database for the whole module."""
-    name = f"exported_{secrets.token_hex(4)}"
-    owner = await asyncpg.connect(servers.postgres_dsn)
-    try:
-        await owner.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-        yield with_login(with_database(servers.postgres_dsn, name), APP_LOGIN, APP_PASSWORD)
-        await owner.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    finally:
-        await owner.close()
 
 
 @contextmanager
