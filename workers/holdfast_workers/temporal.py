@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from temporalio.api.workflowservice.v1 import GetClusterInfoRequest
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetClusterInfoRequest
 from temporalio.client import Client, Interceptor, Plugin
 from temporalio.envconfig import ClientConfig
 from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from holdfast.errors import HoldfastError
 from holdfast_workers.converter import data_converter
@@ -27,6 +27,12 @@ class TemporalUnavailable(HoldfastError):
     """Temporal cannot be reached."""
 
     code = "transient"
+
+
+class NamespaceMissing(HoldfastError):
+    """This Temporal has no such namespace."""
+
+    code = "wrong_temporal"
 
 
 def connect_options(settings: TemporalSettings) -> dict[str, Any]:
@@ -102,10 +108,20 @@ def unreachable(address: str, error: BaseException) -> str:
 async def identity(client: Client) -> tuple[str, str]:
     """Which Temporal this is: its cluster id and the namespace. A database belongs to one such pair.
 
-    Raises `TemporalUnavailable`.
+    Raises `TemporalUnavailable`, `NamespaceMissing`.
     """
     try:
         info = await client.workflow_service.get_cluster_info(GetClusterInfoRequest())
+        await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))
     except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            raise namespace_missing(client) from error
         raise TemporalUnavailable(unreachable(client.service_client.config.target_host, error)) from error
     return info.cluster_id, client.namespace
+
+
+def namespace_missing(client: Client) -> NamespaceMissing:
+    return NamespaceMissing(
+        f"Temporal at {client.service_client.config.target_host} has no namespace `{client.namespace}`. Create it, "
+        "or name another one with --namespace, --profile or TEMPORAL_NAMESPACE."
+    )

@@ -65,6 +65,7 @@ async def run(
 
     Raises:
         TemporalUnavailable, LedgerUnavailable: a server cannot be reached at start.
+        NamespaceMissing: Temporal has no such namespace.
         SchemaMismatch, WrongTemporal: Postgres belongs to another version or another Temporal.
         ConfigError, DeclarationError: an agent or tool of the configuration cannot be used.
     """
