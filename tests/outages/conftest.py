@@ -209,6 +209,7 @@ async def said(follower: asyncio.subprocess.Process, words: str) -> str:
     assert follower.stderr
     async with asyncio.timeout(20):
         async for line in follower.stderr:
+            assert b"Traceback" not in line
             if words in line.decode():
                 return line.decode()
     raise AssertionError(f"the follower ended without saying `{words}`")
