@@ -45,7 +45,7 @@ settings.register_profile(
     "suite", max_examples=80, stateful_step_count=20, deadline=None, suppress_health_check=_SLOW
 )
 settings.register_profile(
-    "chaos", max_examples=1500, stateful_step_count=40, deadline=None, suppress_health_check=_SLOW, print_blob=True
+    "chaos", max_examples=600, stateful_step_count=40, deadline=None, suppress_health_check=_SLOW, print_blob=True
 )
 
 
@@ -91,7 +91,9 @@ class Scene:
         stall_at: str | None = None,
     ) -> tuple[Process, CallOutcome | Exception | None]:
         """One attempt in a process of its own, until it ends, dies or stalls."""
-        process = Process(service=self.service, crash_at=crash_at, stall_at=stall_at)
+        process = Process(
+            service=self.service, effect_id=self.calls[recovery].effect_id, crash_at=crash_at, stall_at=stall_at
+        )
         self.processes.append(process)
         process.start(self.executions.execute_call, self.request(recovery), attempt=attempt)
         return process, await process.until_it_stops()
@@ -118,7 +120,7 @@ class Scene:
 
     async def outlive_the_key(self, recovery: RecoveryClass) -> None:
         """More time goes on than the service remembers keys."""
-        self.service.forget(self.calls[recovery].effect_id)
+        self.service.forget()
         await self.conversation.owner.execute(
             """UPDATE holdfast.effect SET first_claimed_at = first_claimed_at - interval '25 hours'
             WHERE effect_id = $1""",

@@ -41,7 +41,7 @@ async def _send(ctx: ToolContext, *, dedupes: bool = False) -> str:
     begun = process.service.begin()
     await process.reach(BEFORE_EFFECT)
     process.sent += 1
-    if not await process.service.receive(ctx.idempotency_key, begun, dedupes=dedupes):
+    if not await process.service.receive(process.effect_id, ctx.idempotency_key, begun, dedupes=dedupes):
         raise ToolRefused("too late")
     await process.reach(AFTER_EFFECT)
     if process.service.mood == "breaks after it committed":
@@ -58,7 +58,7 @@ async def retry(ctx: ToolContext, n: int) -> str:
 @tool(tier="irreversible", recovery=Idempotent("24h"), undo=FINAL, timeout="20s", attempts=ATTEMPTS)
 async def idempotent(ctx: ToolContext, n: int) -> str:
     """Write under a key that the service remembers."""
-    return await _send(ctx, dedupes=ctx.idempotency_key != "")
+    return await _send(ctx, dedupes=True)
 
 
 async def _ask(ctx: ToolContext, n: int) -> Landed | DidNotHappen:
@@ -84,8 +84,8 @@ async def transactional(ctx: ToolContext, n: int) -> str:
     _clean_failure(process)
     await process.reach(BEFORE_EFFECT)
     process.sent += 1
-    await process.service.count(ctx.idempotency_key)
-    await ctx.transaction.execute("INSERT INTO protocol_note (effect_id) VALUES ($1)", ctx.idempotency_key)
+    await process.service.count(process.effect_id)
+    await ctx.transaction.execute("INSERT INTO protocol_note (effect_id) VALUES ($1)", process.effect_id)
     await process.reach(AFTER_EFFECT)
     if process.service.mood == "breaks after it committed":
         raise KeyError("a bug right after the write")

@@ -45,52 +45,58 @@ PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
 
 @dataclass
 class Service:
-    """What the tools call. It remembers keys, or not, as the tool's class needs; `effects` is the truth."""
+    """What the tools call. It remembers keys, or not, as the tool's class needs.
+
+    `effects` and `calls` count by effect id, which only the oracle sees; the service itself knows keys.
+    """
 
     owner: asyncpg.Connection
     mood: Mood = "well"
     effects: Counter[str] = field(default_factory=Counter)
     calls: Counter[str] = field(default_factory=Counter)
-    known: set[str] = field(default_factory=set)
+    remembered: set[str] = field(default_factory=set)
+    """Keys it dedupes on, for as long as it remembers them."""
+    landed: set[str] = field(default_factory=set)
     barred: dict[str, int] = field(default_factory=dict)
     """By key: requests begun up to this tick are refused for ever. That makes a probe's "no" final."""
     ticks: int = 0
     unannounced: list[str] = field(default_factory=list)
-    """Keys of requests that came without an intent entry of their own in the ledger."""
+    """Effects of requests that came without an intent entry of their own in the ledger."""
 
     def begin(self) -> int:
         self.ticks += 1
         return self.ticks
 
-    async def receive(self, key: str, begun: int, *, dedupes: bool) -> bool:
+    async def receive(self, effect_id: str, key: str, begun: int, *, dedupes: bool) -> bool:
         """Carry a request out; False where it is refused."""
-        await self.count(key)
+        await self.count(effect_id)
         if begun <= self.barred.get(key, 0):
             return False
-        if not (dedupes and key in self.known):
-            self.effects[key] += 1
-        self.known.add(key)
+        if not (dedupes and key in self.remembered):
+            self.effects[effect_id] += 1
+        self.remembered.add(key)
+        self.landed.add(key)
         return True
 
-    async def count(self, key: str) -> None:
+    async def count(self, effect_id: str) -> None:
         """Something begins; look for its intent entry. An assertion here would end up as the tool's own failure."""
         intents = await self.owner.fetchval(
-            "SELECT count(*) FROM holdfast.entry WHERE effect_id = $1 AND kind = 'effect_intent'", key
+            "SELECT count(*) FROM holdfast.entry WHERE effect_id = $1 AND kind = 'effect_intent'", effect_id
         )
-        self.calls[key] += 1
-        if self.calls[key] > intents:
-            self.unannounced.append(key)
+        self.calls[effect_id] += 1
+        if self.calls[effect_id] > intents:
+            self.unannounced.append(effect_id)
 
     def happened(self, key: str) -> bool:
         """A probe's question; a "no" bars what is under way."""
-        if self.effects[key]:
+        if key in self.landed:
             return True
         self.barred[key] = self.begin()
         return False
 
-    def forget(self, key: str) -> None:
+    def forget(self) -> None:
         """The life of its keys is over."""
-        self.known.discard(key)
+        self.remembered.clear()
 
 
 @dataclass
@@ -98,6 +104,7 @@ class Process:
     """One attempt in a worker of its own."""
 
     service: Service
+    effect_id: str
     crash_at: str | None = None
     stall_at: str | None = None
     died: asyncio.Event = field(default_factory=asyncio.Event)

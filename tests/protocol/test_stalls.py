@@ -92,14 +92,11 @@ def test_a_healthy_call_is_never_unknown_for_being_stopped(
 
 
 def test_a_workers_clock_an_hour_off_changes_no_lease(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = time.time
-    monkeypatch.setattr(time, "time", lambda: real() + 3600)
-    around = replace(stage.executions._around, now=lambda: datetime.now(UTC) + timedelta(hours=1))
-    monkeypatch.setattr(stage.executions, "_around", around)
-
     async def story() -> None:
         scene = await stage.scene()
         first, _ = await scene.run(OPERATOR, stall_at=BEFORE_EFFECT)
+
+        _an_hour_later(stage, monkeypatch)
         _, busy = await scene.run(OPERATOR)
 
         assert isinstance(busy, ApplicationError)
@@ -111,6 +108,14 @@ def test_a_workers_clock_an_hour_off_changes_no_lease(stage: Stage, monkeypatch:
         await scene.end()
 
     stage.run(story())
+
+
+def _an_hour_later(stage: Stage, patch: pytest.MonkeyPatch) -> None:
+    """For this process alone, wherever it may read a clock of its own."""
+    real = time.time
+    around = replace(stage.executions._around, now=lambda: datetime.now(UTC) + timedelta(hours=1))
+    patch.setattr(time, "time", lambda: real() + 3600)
+    patch.setattr(stage.executions, "_around", around)
 
 
 @pytest.mark.parametrize("state", [EffectState.DONE, EffectState.FAILED])

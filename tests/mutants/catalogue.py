@@ -1,0 +1,314 @@
+"""Ways to break the effect protocol, each with the test that must notice.
+
+A mutant is a textual change of named files. Its text is found exactly once in each, or the catalogue is out of
+date.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CLAIMS = "ledger/holdfast_ledger/schema/0004_claims.sql"
+RECORDS = "ledger/holdfast_ledger/schema/0005_records.sql"
+CHAIN = "ledger/holdfast_ledger/schema/0002_chain.sql"
+SESSIONS = "ledger/holdfast_ledger/schema/0003_sessions.sql"
+EFFECTS = "ledger/holdfast_ledger/effects.py"
+EXECUTE = "activities/holdfast_activities/execute_call.py"
+ATTEMPT = "activities/holdfast_activities/calls/attempt.py"
+CONTEXT = "activities/holdfast_activities/calls/context.py"
+PROBING = "activities/holdfast_activities/calls/probing.py"
+ENDINGS = "activities/holdfast_activities/calls/endings.py"
+RUNNING = "activities/holdfast_activities/calls/running.py"
+
+CRASHES = "tests/protocol/test_crashes.py::"
+STALLS = "tests/protocol/test_stalls.py::"
+TEST_CLAIMS = "tests/ledger/test_claims.py::"
+TEST_RECORDS = "tests/ledger/test_records.py::"
+TEST_FACTS = "tests/ledger/test_facts.py::"
+TEST_RULE = "tests/activities/tools/test_failure_rule.py::"
+TEST_STOP = "tests/activities/tools/test_cancellation.py::"
+
+
+@dataclass(frozen=True)
+class Change:
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """`test` is a pytest node id, or one without its parameters: then any of them may notice."""
+
+    name: str
+    test: str
+    changes: tuple[Change, ...]
+
+
+def _mutant(name: str, test: str, file: str, old: str, new: str) -> Mutant:
+    return Mutant(name, test, (Change(file, old, new),))
+
+
+MUTANTS = (
+    _mutant(
+        "the claim is dropped",
+        CRASHES + "test_a_lost_completion_asks_nobody_again",
+        EXECUTE,
+        "        claimed = await self._ledger.claim(claim)\n",
+        "        claimed = Granted(token=1, attempt=1, args=b'{\"n\": 1}')\n",
+    ),
+    _mutant(
+        "the intent entry is not in the claim's transaction",
+        CRASHES + "test_a_crash_after_the_record_asks_nobody_again",
+        CLAIMS,
+        "    IF v.verdict = 'granted' THEN\n        PERFORM holdfast.append(",
+        "    IF false THEN\n        PERFORM holdfast.append(",
+    ),
+    _mutant(
+        "a live lease is ignored",
+        TEST_CLAIMS + "test_a_live_lease_says_when_to_ask_again",
+        CLAIMS,
+        "    IF e.lease_until > now AND (e.recovery <> 'retry' OR exhausted) THEN",
+        "    IF false THEN",
+    ),
+    Mutant(
+        "the lease is judged on the worker's clock",
+        STALLS + "test_a_workers_clock_an_hour_off_changes_no_lease",
+        (
+            Change(EFFECTS, "import asyncio\n", "import asyncio\nimport time\n"),
+            Change(EFFECTS, '{"worker": wanted.worker}', '{"worker": wanted.worker, "clock": time.time()}'),
+            Change(
+                CLAIMS,
+                "    now timestamptz := clock_timestamp();\n    e record;\n    v holdfast.verdict;",
+                "    now timestamptz := to_timestamp((convert_from(p_intent, 'UTF8')::json->>'clock')::float8);\n"
+                "    e record;\n    v holdfast.verdict;",
+            ),
+        ),
+    ),
+    _mutant(
+        "a lost attempt is not in doubt",
+        CRASHES + "test_a_crash_after_the_service_committed_never_makes_a_second_effect",
+        CLAIMS,
+        "    in_doubt := e.doubt OR e.state = 'CLAIMED' AND e.recovery NOT IN ('retry', 'transactional');",
+        "    in_doubt := e.doubt;",
+    ),
+    _mutant(
+        "an operator's call in doubt is sent again",
+        CRASHES + "test_a_crash_before_the_record_commits_never_makes_a_second_effect",
+        CLAIMS,
+        "        e.recovery = 'operator'\n",
+        "        false\n",
+    ),
+    _mutant(
+        "a key is sent beyond its life",
+        CRASHES + "test_a_key_the_service_forgot_is_not_sent_again",
+        CLAIMS,
+        "        OR e.recovery = 'idempotent' AND now >",
+        "        OR false AND now >",
+    ),
+    _mutant(
+        "nobody asks the probe",
+        CRASHES + "test_a_crash_after_the_service_committed_never_makes_a_second_effect",
+        CLAIMS,
+        "    v.probe := in_doubt AND e.recovery = 'probe';",
+        "    v.probe := false;",
+    ),
+    _mutant(
+        "any no of the probe permits another send",
+        TEST_RULE + "test_only_a_final_no_of_the_probe_permits_another_send",
+        PROBING,
+        "        return isinstance(self.answer, DidNotHappen) and self.answer.final",
+        "        return isinstance(self.answer, DidNotHappen)",
+    ),
+    _mutant(
+        "the key changes with the attempt",
+        CRASHES + "test_a_crash_after_the_service_committed_never_makes_a_second_effect",
+        CONTEXT,
+        "        idempotency_key=key,\n",
+        '        idempotency_key=f"{key}:{around.now().timestamp()}",\n',
+    ),
+    _mutant(
+        "a claim whose answer was lost is not recognised",
+        TEST_CLAIMS + "test_a_claim_whose_answer_was_lost_is_the_same_grant_when_asked_again",
+        CLAIMS,
+        "    IF e.state = 'CLAIMED' AND e.nonce = c.nonce THEN",
+        "    IF false THEN",
+    ),
+    _mutant(
+        "the fence is skipped: a stale claim dispatches",
+        STALLS + "test_a_claim_older_than_a_second_dispatches_nothing_and_uses_no_attempt",
+        ATTEMPT,
+        "            if time.monotonic() - self.claimed_at > DISPATCH_WITHIN.total_seconds():",
+        "            if False:",
+    ),
+    _mutant(
+        "a record goes by effect, not by token",
+        TEST_CLAIMS + "test_a_retry_class_takes_the_next_token_at_once_and_the_old_one_is_refused",
+        RECORDS,
+        "        WHEN e.token <> by_token THEN 'stale'\n",
+        "",
+    ),
+    _mutant(
+        "a renewal goes by effect, not by token",
+        TEST_CLAIMS + "test_a_retry_class_takes_the_next_token_at_once_and_the_old_one_is_refused",
+        CLAIMS,
+        "    WHERE effect_id = p_effect_id AND token = p_token AND state = 'CLAIMED';",
+        "    WHERE effect_id = p_effect_id AND state = 'CLAIMED';",
+    ),
+    _mutant(
+        "a refused record does not roll its transaction back",
+        STALLS + "test_two_workers_that_hold_the_same_attempt_have_one_effect",
+        ATTEMPT,
+        "                    raise _NotAccepted(recorded)\n",
+        "                    pass\n",
+    ),
+    _mutant(
+        "an uncaught exception is a clean failure",
+        TEST_RULE + "test_one_attempt_ends_as_its_class_permits",
+        ENDINGS,
+        "    if clean:\n        return _clean(",
+        "    if True:\n        return _clean(",
+    ),
+    _mutant(
+        "doubt is forgotten at the next record",
+        TEST_RECORDS + "test_a_budget_that_ends_cleanly_is_unknown_where_an_earlier_attempt_may_have_landed",
+        RECORDS,
+        "    in_doubt := e.doubt OR r.state = 'OPEN'",
+        "    in_doubt := r.state = 'OPEN'",
+    ),
+    _mutant(
+        "a later clean failure settles an earlier doubt",
+        CRASHES + "test_a_later_clean_failure_says_nothing_of_an_attempt_that_may_have_landed",
+        RECORDS,
+        "        WHEN r.state = 'FAILED' AND in_doubt AND NOT coalesce(r.final, false) THEN 'UNKNOWN'\n",
+        "",
+    ),
+    _mutant(
+        "an end of the request hides doubt",
+        CRASHES + "test_a_request_that_ended_meanwhile_sends_nothing_and_hides_no_doubt",
+        CLAIMS,
+        "    ELSIF v.verdict IS NOT NULL AND in_doubt THEN",
+        "    ELSIF false THEN",
+    ),
+    _mutant(
+        "cancelling hides doubt",
+        CRASHES + "test_cancelling_a_call_that_may_have_landed_leaves_its_doubt",
+        SESSIONS,
+        "AND e.state = 'OPEN' AND e.kind = 'call' AND NOT e.doubt\n",
+        "AND e.state = 'OPEN' AND e.kind = 'call'\n",
+    ),
+    _mutant(
+        "an unknown effect is sent again",
+        TEST_CLAIMS + "test_an_operators_lost_attempt_is_unknown_and_never_sent_again",
+        CLAIMS,
+        "    ELSIF e.state NOT IN ('OPEN', 'CLAIMED') THEN",
+        "    ELSIF e.state NOT IN ('OPEN', 'CLAIMED', 'UNKNOWN') THEN",
+    ),
+    _mutant(
+        "a cancelled effect is dispatched",
+        CRASHES + "test_a_cancelled_call_is_never_dispatched",
+        CLAIMS,
+        "    ELSIF e.state NOT IN ('OPEN', 'CLAIMED') THEN",
+        "    ELSIF e.state NOT IN ('OPEN', 'CLAIMED', 'CANCELLED') THEN",
+    ),
+    _mutant(
+        "a recorded answer is asked for again",
+        "tests/activities/model_turn/test_turns.py::test_a_recorded_answer_makes_no_second_request",
+        CLAIMS,
+        "    ELSIF e.state NOT IN ('OPEN', 'CLAIMED') THEN",
+        "    ELSIF e.state NOT IN ('OPEN', 'CLAIMED', 'DONE') THEN",
+    ),
+    _mutant(
+        "the fingerprint is not compared",
+        TEST_CLAIMS + "test_another_fingerprint_is_a_conflict",
+        CLAIMS,
+        "    ELSIF e.fingerprint <> c.fingerprint THEN",
+        "    ELSIF false THEN",
+    ),
+    _mutant(
+        "a release counts as an attempt",
+        TEST_RECORDS + "test_a_release_before_dispatch_uses_up_no_attempt",
+        RECORDS,
+        "attempts_used - CASE WHEN r.dispatched IS FALSE THEN 1 ELSE 0 END",
+        "attempts_used",
+    ),
+    _mutant(
+        "an attempt that was stopped dispatches",
+        STALLS + "test_a_healthy_call_is_never_unknown_for_being_stopped",
+        ATTEMPT,
+        "if halt.reason is not None:\n                    return endings.released(halt.reason)\n",
+        "pass\n",
+    ),
+    _mutant(
+        "a cancel cuts a dispatched write off",
+        TEST_STOP + "test_a_dispatched_write_finishes_and_is_recorded_whoever_cancels",
+        RUNNING,
+        "        awaited = {running} if writes else {running, halted}",
+        "        awaited = {running, halted}",
+    ),
+    _mutant(
+        "an approval is usable twice",
+        TEST_FACTS + "test_a_decision_is_used_by_one_effect",
+        CLAIMS,
+        "        RETURN CASE WHEN a.consumed_by <> c.effect_id THEN",
+        "        RETURN CASE WHEN false THEN",
+    ),
+    _mutant(
+        "an approval counts for any call and arguments",
+        TEST_FACTS + "test_a_decision_counts_for_the_call_and_arguments_it_was_made_for_only",
+        CLAIMS,
+        "AND o.decision = c.decision AND o.call = c.call AND o.digest = c.fingerprint\n",
+        "AND o.decision = c.decision\n",
+    ),
+    _mutant(
+        "`use_within` is ignored",
+        TEST_FACTS + "test_a_decision_too_old_at_the_first_claim_is_expired",
+        CLAIMS,
+        "    ELSIF now > a.decided_at + coalesce(c.use_within, a.use_within) THEN",
+        "    ELSIF false THEN",
+    ),
+    _mutant(
+        "the kill switch is ignored",
+        TEST_CLAIMS + "test_the_kill_switch_stops_the_next_dispatch",
+        CLAIMS,
+        "    WHERE s.tool = c.tool OR s.tool = '*' AND",
+        "    WHERE false AND s.tool = c.tool OR false AND",
+    ),
+    _mutant(
+        "the saga's state is ignored",
+        TEST_CLAIMS + "test_a_claim_is_fenced_by_its_saga",
+        CLAIMS,
+        "    IF NOT FOUND OR g.state <> 'OPEN' THEN",
+        "    IF NOT FOUND THEN",
+    ),
+    _mutant(
+        "the saga's epoch is ignored",
+        TEST_CLAIMS + "test_a_claim_is_fenced_by_its_saga",
+        CLAIMS,
+        "    ELSIF g.epoch <> c.saga_epoch THEN",
+        "    ELSIF false THEN",
+    ),
+    _mutant(
+        "a request commits with open effects",
+        "tests/ledger/test_turns.py::test_a_saga_with_an_unsettled_effect_is_not_committed",
+        RECORDS,
+        "AND e.state IN ('OPEN', 'CLAIMED', 'UNKNOWN')\n",
+        "AND false\n",
+    ),
+    Mutant(
+        "facts have no dedupe key",
+        TEST_FACTS + "test_the_same_fact_twice_is_one_entry",
+        (
+            Change(
+                CHAIN,
+                "    PRIMARY KEY (session_key, seq),\n    UNIQUE (session_key, fact_key)\n",
+                "    PRIMARY KEY (session_key, seq)\n",
+            ),
+            Change(
+                CHAIN,
+                "    IF FOUND THEN\n        IF known <> fact_digest THEN",
+                "    IF false THEN\n        IF known <> fact_digest THEN",
+            ),
+        ),
+    ),
+)
