@@ -47,6 +47,11 @@ def effect_id(session_id: str, path: str, head: str, ordinal: int = 0) -> Effect
     return EffectId(_hash("holdfast.effect.1", session_id, path, head, str(ordinal)))
 
 
+def idempotency_key(effect_id: str, keys_refused: int) -> str:
+    """What an effect is sent with: its id, until its service refuses that for good because a probe asked it to."""
+    return f"{effect_id}:{keys_refused}" if keys_refused else effect_id
+
+
 def turn_path(turn: int) -> str:
     return f"turn-{turn}"
 

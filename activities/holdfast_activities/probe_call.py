@@ -90,7 +90,8 @@ class Probings:
             declared = self._around.book.tool(card)
             if not isinstance(declared.recovery, Probe):
                 raise DeclarationError(f"`{card.name}` has no probe any more")
-            asked = await self._asked(request, effect_id, declared, args, catalogue, card)
+            key = ids.idempotency_key(effect_id, doubt.keys_refused)
+            asked = await self._asked(request, key, declared, args, catalogue, card)
         except (DeclarationError, ValidationError) as error:  # a deploy may be under way
             state = await self._around.ledger.note_probe(
                 effect_id, f"this worker cannot ask: {type(error).__name__}"
@@ -108,7 +109,7 @@ class Probings:
     async def _asked(
         self,
         request: ExecuteCall,
-        effect_id: str,
+        key: str,
         declared: Tool,
         args: dict[str, Any],
         catalogue: Catalogue,
@@ -116,14 +117,14 @@ class Probings:
     ) -> Asked:
         leash = running.Leash()
         client = client_for(
-            Outgoing(self._around.transport), key=effect_id, trace=dict(request.trace), timeout=card.timeout
+            Outgoing(self._around.transport), key=key, trace=dict(request.trace), timeout=card.timeout
         )
         async with client:
             context = context_of(
                 self._around,
                 catalogue,
                 card,
-                effect_id=effect_id,
+                key=key,
                 session_id=request.session_id,
                 client=client,
                 leash=leash,
@@ -164,6 +165,7 @@ class Probings:
                 shown=landed.shown if landed else None,
                 undo=landed.undo if landed else None,
                 evidence={**asked.evidence, **(landed.evidence if landed else {})},
+                key_refused=asked.never,
             )
         )
         if recorded.accepted:

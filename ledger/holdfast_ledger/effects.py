@@ -55,7 +55,13 @@ async def claim(database: Database, wanted: Claim) -> ClaimResult:
 def _claimed(row: asyncpg.Record) -> ClaimResult:
     match row["verdict"]:
         case "granted":
-            return Granted(token=row["token"], attempt=row["attempt"], args=row["args"], probe=bool(row["probe"]))
+            return Granted(
+                token=row["token"],
+                attempt=row["attempt"],
+                args=row["args"],
+                probe=bool(row["probe"]),
+                keys_refused=row["keys_refused"],
+            )
         case "settled":
             return Settled(state=EffectState(row["state"]), outcome=_outcome(row["outcome"], row["committed"]))
         case "busy":
@@ -154,6 +160,12 @@ async def renew(database: Database, effect_id: str, token: int, lease: timedelta
     return bool(row[0])
 
 
+async def refuse_key(database: Database, effect_id: str, token: int, lease: timedelta) -> int | None:
+    row = await database.one("refuse_key", effect_id, token, lease)
+    refused: int | None = row[0]
+    return refused
+
+
 def record_parameters(record: Record) -> tuple[Any, ...]:
     """Parameters of the statement `record_effect`."""
     undo = record.undo
@@ -210,6 +222,7 @@ async def resolve(database: Database, found: Resolution) -> Recorded:
         "by": found.by,
         "undo_tool": found.undo.tool if found.undo else None,
         "undo_version": found.undo.version if found.undo else None,
+        "key_refused": found.key_refused,
     }
     body = {
         "by": found.by,
@@ -234,7 +247,12 @@ async def doubt(database: Database, effect_id: str) -> Doubt | None:
     row = await database.row("doubt", effect_id)
     if row is None:
         return None
-    return Doubt(state=EffectState(row["state"]), outcome=_outcome(row["outcome"], False), args=row["args"])
+    return Doubt(
+        state=EffectState(row["state"]),
+        outcome=_outcome(row["outcome"], False),
+        args=row["args"],
+        keys_refused=row["keys_refused"],
+    )
 
 
 async def note_probe(database: Database, effect_id: str, said: str) -> EffectState:

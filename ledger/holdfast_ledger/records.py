@@ -134,6 +134,8 @@ class Granted:
     attempt: int
     args: bytes | None = None
     probe: bool = False
+    keys_refused: int = 0
+    """So many keys of the effect its service refuses for good; see `holdfast.ids.idempotency_key`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,6 +230,8 @@ class Resolution:
     shown: bytes | None = None
     undo: Undo | None = None
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    key_refused: bool = False
+    """With OPEN: the service refuses the effect's key from now on, so it is sent with another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,6 +241,7 @@ class Doubt:
     state: EffectState
     outcome: Mapping[str, Any]
     args: bytes | None
+    keys_refused: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -152,6 +152,13 @@ class Ledger:
         """Extend the lease; False when a newer attempt holds the effect."""
         return await effects.renew(self.database, effect_id, token, lease)
 
+    async def refuse_key(self, effect_id: str, token: int, lease: timedelta) -> int | None:
+        """Its service refuses the effect's key from now on. Returns how many that makes, and extends the lease.
+
+        None when a newer attempt holds the effect.
+        """
+        return await effects.refuse_key(self.database, effect_id, token, lease)
+
     async def record(self, record: Record) -> Recorded:
         """End an attempt. The same record again, after its answer was lost, is accepted again."""
         recorded = await effects.record(self.database, record)

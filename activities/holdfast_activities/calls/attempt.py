@@ -10,7 +10,8 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
@@ -18,6 +19,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from holdfast import ids
 from holdfast.catalogue import Catalogue, ToolCard
 from holdfast.contracts import CallOutcome, ExecuteCall
 from holdfast.errors import DeclarationError
@@ -69,6 +71,10 @@ class CallAttempt:
     _args: dict[str, Any] = field(default_factory=dict, init=False)
     _leash: running.Leash = field(default_factory=running.Leash, init=False)
     _recorded: Recorded | None = field(default=None, init=False)
+    _keys_refused: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._keys_refused = self.grant.keys_refused
 
     async def run(self, halt: Halt) -> CallOutcome | None:
         """Dispatch and record. None when the effect was released because this attempt is to stop.
@@ -105,40 +111,44 @@ class CallAttempt:
             # A deploy may be under way, so this is another worker's to try; the budget ends it.
             _log.error("call cannot start", extra={"tool": self.card.name, "error": type(error).__name__})
             return endings.unavailable(self.card, "this worker cannot run it", error=type(error).__name__)
+        async with renewing(
+            self.around.ledger,
+            self.effect_id,
+            self.grant.token,
+            lease=self.around.lease,
+            lost=lambda: halt.call("fenced"),
+            interval=self.around.renewal,
+        ):
+            if self.grant.probe and (known := await self._probe(declared, arguments, halt)):
+                return known
+            async with self._sending() as (context, outgoing):
+                self._reach(FaultPoint.BEFORE_DISPATCH)
+                if halt.reason is not None:
+                    return endings.released(halt.reason)
+                if time.monotonic() - self.claimed_at > DISPATCH_WITHIN.total_seconds():
+                    return endings.released("too long since the claim")
+                if self._recovery is RecoveryClass.TRANSACTIONAL:
+                    return await self._transact(declared, arguments, context, outgoing, halt)
+                return await self._dispatch(declared, arguments, context, outgoing, halt)
+
+    @asynccontextmanager
+    async def _sending(self) -> AsyncIterator[tuple[ToolContext, Outgoing]]:
+        """What the tool, or its probe, sends with, and what is known of it afterwards; each has its own."""
         outgoing = Outgoing(
             self.around.transport, answered=lambda: self._reach(FaultPoint.AFTER_DISPATCH_BEFORE_RESPONSE)
         )
-        client = client_for(outgoing, key=self.effect_id, trace=self.trace, timeout=self.card.timeout)
-        async with (
-            renewing(
-                self.around.ledger,
-                self.effect_id,
-                self.grant.token,
-                lease=self.around.lease,
-                lost=lambda: halt.call("fenced"),
-                interval=self.around.renewal,
-            ),
-            client,
-        ):
+        key = ids.idempotency_key(self.effect_id, self._keys_refused)
+        async with client_for(outgoing, key=key, trace=self.trace, timeout=self.card.timeout) as client:
             context = context_of(
                 self.around,
                 self.catalogue,
                 self.card,
-                effect_id=self.effect_id,
+                key=key,
                 session_id=self.request.session_id,
                 client=client,
                 leash=self._leash,
             )
-            if self.grant.probe and (known := await self._probe(declared, arguments, context, outgoing)):
-                return known
-            self._reach(FaultPoint.BEFORE_DISPATCH)
-            if halt.reason is not None:
-                return endings.released(halt.reason)
-            if time.monotonic() - self.claimed_at > DISPATCH_WITHIN.total_seconds():
-                return endings.released("too long since the claim")
-            if self._recovery is RecoveryClass.TRANSACTIONAL:
-                return await self._transact(declared, arguments, context, outgoing, halt)
-            return await self._dispatch(declared, arguments, context, outgoing, halt)
+            yield context, outgoing
 
     def _reach(self, point: FaultPoint) -> None:
         self.around.faults(point, self.card.name)
@@ -202,18 +212,20 @@ class CallAttempt:
         self._recorded = recorded
         return ending
 
-    async def _probe(
-        self, declared: Tool, arguments: BaseModel, context: ToolContext, outgoing: Outgoing
-    ) -> Ending | None:
-        """Ask the service whether an earlier attempt landed. None: it did not and will not, so send."""
-        asked = await probing.ask(declared, arguments, context, leash=self._leash, threads=self.around.threads)
+    async def _probe(self, declared: Tool, arguments: BaseModel, halt: Halt) -> Ending | None:
+        """Ask the service whether an earlier attempt landed. None: it did not and never will."""
+        async with self._sending() as (context, _):
+            asked = await probing.ask(declared, arguments, context, leash=self._leash, threads=self.around.threads)
         if isinstance(asked.answer, Landed):
             return await self._done(declared, asked.answer.result, evidence=asked.evidence)
         if not asked.never:
             return endings.in_doubt(asked.said, self.card, self._recovery, asked.evidence)
         sent = time.monotonic()
-        if await self.around.ledger.renew(self.effect_id, self.grant.token, self.around.lease):
-            self.claimed_at = sent  # the claim is still ours: as fresh as a new one
+        refused = await self.around.ledger.refuse_key(self.effect_id, self.grant.token, self.around.lease)
+        if refused is None:
+            halt.call("fenced")
+            return endings.released("a newer attempt is at work")
+        self.claimed_at, self._keys_refused = sent, refused  # the claim is still ours: as fresh as a new one
         return None
 
     async def _done(self, declared: Tool, value: Any, evidence: Mapping[str, Any] | None = None) -> Ending:

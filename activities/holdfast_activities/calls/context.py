@@ -16,14 +16,14 @@ def context_of(
     catalogue: Catalogue,
     card: ToolCard,
     *,
-    effect_id: str,
+    key: str,
     session_id: str,
     client: httpx2.AsyncClient,
     leash: running.Leash,
 ) -> ToolContext:
     principal = catalogue.principal
     return ToolContext(
-        idempotency_key=effect_id,
+        idempotency_key=key,
         session_id=session_id,
         requested_by=principal.requested_by,
         on_behalf_of=principal.on_behalf_of,

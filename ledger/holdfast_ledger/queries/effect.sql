@@ -1,11 +1,14 @@
 -- The effect protocol: claim, renew, record. Each statement is one call of one function.
 
 -- name: claim_effect
-SELECT verdict, code, reason, retry_after, token, attempt, probe, args, state, outcome, committed
+SELECT verdict, code, reason, retry_after, token, attempt, probe, args, state, outcome, committed, keys_refused
 FROM holdfast.claim_effect($1, $2, $3, $4, $5, $6, $7, $8, $9)
 
 -- name: renew_effect
 SELECT holdfast.renew_effect($1, $2, $3)
+
+-- name: refuse_key
+SELECT holdfast.refuse_key($1, $2, $3)
 
 -- name: record_effect
 SELECT accepted, state, outcome, committed FROM holdfast.record_effect($1, $2, $3, $4, $5, $6, $7, $8)
@@ -14,7 +17,7 @@ SELECT accepted, state, outcome, committed FROM holdfast.record_effect($1, $2, $
 SELECT accepted, state, outcome, committed FROM holdfast.resolve_effect($1, $2, $3, $4, $5, $6)
 
 -- name: doubt
-SELECT state, outcome, args FROM holdfast.effect WHERE effect_id = $1
+SELECT state, outcome, args, keys_refused FROM holdfast.effect WHERE effect_id = $1
 
 -- name: note_probe
 SELECT holdfast.note_probe($1, $2)

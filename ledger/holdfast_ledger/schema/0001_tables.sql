@@ -122,6 +122,7 @@ CREATE TABLE holdfast.effect (
     attempts_used integer NOT NULL DEFAULT 0,
     attempts_budget integer NOT NULL DEFAULT 0, -- 0 is unlimited
     doubt boolean NOT NULL DEFAULT false, -- an attempt that never reported may have landed
+    keys_refused integer NOT NULL DEFAULT 0, -- its service refuses so many keys of it for good
     decision text,                  -- the person's decision it consumed
     probes integer NOT NULL DEFAULT 0, -- how often its service was asked while the outcome was UNKNOWN
     probed_at timestamptz,

@@ -13,24 +13,24 @@ CREATE TYPE holdfast.claim AS (
 -- very claim settled it (`expired`, `exhausted`, `disabled`).
 CREATE TYPE holdfast.verdict AS (
     verdict text, code text, reason text, retry_after interval, token integer, attempt integer, probe boolean,
-    args bytea, state text, outcome bytea, committed boolean
+    args bytea, state text, outcome bytea, committed boolean, keys_refused integer
 );
 
 CREATE FUNCTION holdfast.refused(code text, reason text, retry_after interval DEFAULT NULL)
 RETURNS holdfast.verdict
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
-    SELECT ROW('refused', code, reason, retry_after, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::holdfast.verdict
+    SELECT ROW('refused', code, reason, retry_after, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::holdfast.verdict
 $$;
 
 CREATE FUNCTION holdfast.busy(retry_after interval) RETURNS holdfast.verdict
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
-    SELECT ROW('busy', NULL, NULL, retry_after, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::holdfast.verdict
+    SELECT ROW('busy', NULL, NULL, retry_after, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::holdfast.verdict
 $$;
 
 CREATE FUNCTION holdfast.settled(of_effect text, code text DEFAULT NULL) RETURNS holdfast.verdict
 LANGUAGE sql STABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
     SELECT ROW(
-        'settled', code, NULL, NULL, e.token, NULL, NULL, NULL, e.state, e.outcome, e.committed_saga
+        'settled', code, NULL, NULL, e.token, NULL, NULL, NULL, e.state, e.outcome, e.committed_saga, NULL
     )::holdfast.verdict
     FROM holdfast.effect e WHERE e.effect_id = of_effect
 $$;
@@ -224,7 +224,7 @@ DECLARE
     in_doubt boolean;
 BEGIN
     SELECT fingerprint, state, token, nonce, lease_until, recovery, key_ttl, first_claimed_at, attempts_used,
-           doubt, outcome, args
+           doubt, outcome, args, keys_refused
     INTO e FROM holdfast.effect WHERE effect_id = c.effect_id AND session_key = s_key;
     IF NOT FOUND THEN
         RETURN holdfast.refused('effect_missing', format(
@@ -256,6 +256,7 @@ BEGIN
         v.attempt := e.attempts_used;
         v.probe := e.doubt AND e.recovery = 'probe';
         v.args := e.args;
+        v.keys_refused := e.keys_refused;
         RETURN v;
     END IF;
     exhausted := c.attempts > 0 AND e.attempts_used >= c.attempts;
@@ -306,6 +307,7 @@ BEGIN
     v.attempt := e.attempts_used + 1;
     v.probe := in_doubt AND e.recovery = 'probe';
     v.args := e.args;
+    v.keys_refused := e.keys_refused;
     RETURN v;
 END
 $$;
@@ -386,4 +388,13 @@ BEGIN
     WHERE effect_id = p_effect_id AND token = p_token AND state = 'CLAIMED';
     RETURN FOUND;
 END
+$$;
+
+-- Its service will refuse the key of this effect from now on, whoever sends it: the next is sent with another. Returns
+-- how many keys that makes, and extends the lease; null when a newer attempt holds the effect or it is settled.
+CREATE FUNCTION holdfast.refuse_key(p_effect_id text, p_token integer, p_lease interval) RETURNS integer
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, holdfast, pg_temp AS $$
+    UPDATE holdfast.effect SET keys_refused = keys_refused + 1, lease_until = clock_timestamp() + p_lease
+    WHERE effect_id = p_effect_id AND token = p_token AND state = 'CLAIMED'
+    RETURNING keys_refused
 $$;

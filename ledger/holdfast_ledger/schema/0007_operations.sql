@@ -34,6 +34,7 @@ BEGIN
         state = new_state, doubt = false, outcome = p_outcome, result = p_result, shown = p_shown,
         undo_tool = p->>'undo_tool', undo_version = p->>'undo_version', undo_args = p_undo_args,
         attempts_used = CASE WHEN new_state = 'OPEN' THEN 0 ELSE attempts_used END,
+        keys_refused = keys_refused + CASE WHEN (p->>'key_refused')::boolean THEN 1 ELSE 0 END,
         first_claimed_at = CASE WHEN new_state = 'OPEN' THEN NULL ELSE first_claimed_at END,
         settled_at = CASE WHEN new_state <> 'OPEN' THEN clock_timestamp() END,
         settled_order = CASE WHEN new_state <> 'OPEN' THEN nextval('holdfast.settled_order') END

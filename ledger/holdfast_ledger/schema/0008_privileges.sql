@@ -21,6 +21,7 @@ GRANT EXECUTE ON FUNCTION
     holdfast.append_facts(text, jsonb, bytea[], bytea[]),
     holdfast.claim_effect(jsonb, bytea, bytea, bytea, jsonb, bytea[], jsonb, bytea[], bytea[]),
     holdfast.renew_effect(text, integer, interval),
+    holdfast.refuse_key(text, integer, interval),
     holdfast.record_effect(jsonb, bytea, bytea, bytea, bytea, bytea, bytea, bytea),
     holdfast.resolve_effect(jsonb, bytea, bytea, bytea, bytea, bytea),
     holdfast.note_probe(text, text),

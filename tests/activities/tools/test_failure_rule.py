@@ -144,7 +144,24 @@ async def test_only_a_final_no_of_the_probe_permits_another_send(
             await bench.run(call)
 
     assert (await bench.effect(call))["state"] == state
-    assert service.effects[call.effect_id] == effects
+    assert service.effects.total() == effects
+
+
+async def test_after_a_final_no_another_key_is_sent_and_asked_about(bench: Bench, service: Service) -> None:
+    """The service refuses the first one for good: with it the call could never happen any more."""
+    service.probe_says = "never"
+    call = await bench.plan("pay_and_ask", path="drop")
+    for _ in range(2):
+        with pytest.raises(ApplicationError):
+            await bench.run(call)
+    service.probe_says = "landed"
+
+    outcome = await bench.run(call)
+
+    assert outcome.status is CallStatus.OK
+    assert service.effects == {call.effect_id: 1, f"{call.effect_id}:1": 1}
+    probes = [path for _, path, _ in service.requests if path.startswith("/probe/")]
+    assert probes == [f"/probe/{call.effect_id}", f"/probe/{call.effect_id}:1"]
 
 
 async def test_the_wait_a_service_asks_for_is_honoured(bench: Bench) -> None:
