@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test record lint types check lock bench clean
+.PHONY: help setup demo up down test record lint types check lock bench chaos mutants protocol clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,15 @@ lock: setup ## compile the three requirements files again
 
 bench: setup ## measure turn overhead against the bare Temporal loop
 	$(BIN)/python -m benchmarks.turns
+
+mutants: setup ## break the effect protocol in many ways; a named test notices each
+	$(BIN)/python -m tests.mutants
+
+protocol: setup ## the effect protocol as a state machine, through long stories
+	$(BIN)/python -m pytest tests/protocol --hypothesis-profile=chaos --timeout=1800
+
+chaos: setup ## 200 sessions while everything fails, judged by the services' log (SESSIONS= KILLS= SEED=)
+	$(BIN)/holdfast chaos --sessions $(or $(SESSIONS),200) --kills $(or $(KILLS),50) --seed $(or $(SEED),1)
 
 clean: ## remove what the build made
 	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache
