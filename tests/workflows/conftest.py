@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+Runs = Callable[[], list[str]]
+
 CONFIG = """
 [agents.default]
 tools = ["bench:look", "bench:reserve", "bench:pay", "bench:lost", "bench:grant", "ask_human", "wait_until"]
@@ -80,7 +82,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def runs(tmp_path: Path) -> Callable[[], list[str]]:
+def runs(tmp_path: Path) -> Runs:
     """What the tools did, in order."""
 
     def read() -> list[str]:

@@ -12,26 +12,10 @@ from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 
 from holdfast_workflows import attributes
 from tests.conftest import House
-from tests.workflows.test_session import PAY, Runs
+from tests.waiting import until
+from tests.workflows.conftest import Runs
+from tests.workflows.scenarios import LOSE, PAY, RESERVE
 
-RESERVE = """
-name: reserve
-description: reserve.
-example: reserve
-match: reserve
-turns:
-  - calls: [{tool: reserve, input: {what: seat}}]
-  - text: "{{ results.reserve }}"
-"""
-LOSE = """
-name: lose
-description: lose.
-example: lose
-match: lose
-turns:
-  - calls: [{tool: lost, input: {what: parcel}}]
-  - text: "{{ outcome.lost }}"
-"""
 UPDATES = ResetReapplyExcludeType.RESET_REAPPLY_EXCLUDE_TYPE_UPDATE
 Forgotten = Sequence[ResetReapplyExcludeType.ValueType]
 
@@ -57,11 +41,13 @@ async def reset(house: House, session: str, to: int, *, forget: Forgotten = ()) 
     )
 
 
-async def until(house: House, session: str, status: str) -> None:
+async def until_shown(house: House, session: str, status: str) -> None:
     """Wait for what the current run says of itself: the ledger still tells of the run before."""
-    async with asyncio.timeout(20):
-        while await shown(house, session) != status:  # noqa: ASYNC110 - asks Temporal
-            await asyncio.sleep(0.05)
+
+    async def told() -> bool:
+        return await shown(house, session) == status
+
+    await until(told, f"{session} to be {status}", within=20)
 
 
 async def shown(house: House, session: str) -> str | None:
@@ -75,11 +61,11 @@ async def test_from_wherever_it_is_reset_a_session_pays_no_answer_and_runs_no_ef
         session = await house.start("pay")
         asked = await house.until_asked(session)
         await house.holdfast.decide(session, "1.1", approve=True, digest=asked["digest"], by="bob")
-        await until(house, session, "idle")
+        await until_shown(house, session, "idle")
         number = 0
         while number < len(points := await tasks(house, session)):  # each run has its own
             await reset(house, session, points[number])
-            await until(house, session, "idle")
+            await until_shown(house, session, "idle")
             number += 1
         assert (house.model.count, runs()) == (2, ["pay 500"])
         await house.holdfast.send(session, "hello", by="ann")
@@ -94,9 +80,9 @@ async def test_a_call_that_is_asked_about_again_after_a_reset_waits_for_one_deci
         session = await house.start("pay")
         asked = await house.until_asked(session)
         await reset(house, session, (await tasks(house, session))[0])
-        await until(house, session, "waiting")
+        await until_shown(house, session, "waiting")
         await house.holdfast.decide(session, "1.1", approve=True, digest=asked["digest"], by="bob")
-        await until(house, session, "idle")
+        await until_shown(house, session, "idle")
         assert (house.model.count, runs()) == (2, ["pay 500"])
 
 
@@ -106,7 +92,7 @@ async def test_messages_after_a_reset_are_worked_on_whether_or_not_the_old_ones_
 ) -> None:
     async with open_house(RESERVE, config=config) as house:
         session = await house.start("hello")
-        await until(house, session, "idle")
+        await until_shown(house, session, "idle")
         begin = (await tasks(house, session))[-1]
         await house.holdfast.send(session, "reserve", by="ann")
         await house.model.received(3)
@@ -135,12 +121,12 @@ async def test_a_doubt_stays_a_doubt_and_what_a_person_said_stays_said(open_hous
         await house.until(session, "held")
         begin = (await tasks(house, session))[1]
         await reset(house, session, begin)
-        await until(house, session, "held")
+        await until_shown(house, session, "held")
         (effect,) = await house.rows("SELECT effect_id FROM holdfast.effect WHERE state = 'UNKNOWN'")
         await house.holdfast.resolve(
             effect["effect_id"], outcome="happened", by="ann", reason="the parcel is there"
         )
-        await until(house, session, "idle")
+        await until_shown(house, session, "idle")
         await reset(house, session, begin, forget=(UPDATES,))
-        await until(house, session, "idle")
+        await until_shown(house, session, "idle")
         assert (house.model.count, runs()) == (2, ["lost parcel"])

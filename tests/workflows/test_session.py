@@ -4,36 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 
 import pytest
 from temporalio.client import WorkflowFailureError
 
 from holdfast_workers.client import Rejected, SessionEnded
-
-Runs = Callable[[], list[str]]
-
-LOOK_TWICE = """
-name: look-twice
-description: look-twice.
-example: look
-match: look
-turns:
-  - calls:
-      - {tool: look, input: {what: roof, seconds: 0.2}}
-      - {tool: look, input: {what: cellar}}
-  - text: "{{ every.look | join(', ') }}"
-"""
-
-PAY = """
-name: pay
-description: pay.
-example: pay
-match: pay
-turns:
-  - calls: [{tool: pay, input: {cents: 500}}]
-  - text: "{% if outcome.pay == 'ok' %}{{ results.pay }}{% else %}{{ outcome.pay }}: {{ reason.pay }}{% endif %}"
-"""
+from tests.workflows.conftest import Runs
+from tests.workflows.scenarios import LOOK_TWICE, LOSE, PAY
 
 
 def tool_results(body: dict) -> dict[str, str]:
@@ -172,16 +149,7 @@ turns:
 async def test_an_unknown_outcome_holds_the_session_until_a_person_says(
     open_house, config: str, runs: Runs
 ) -> None:
-    scenario = """
-name: lose
-description: lose.
-example: lose
-match: lose
-turns:
-  - calls: [{tool: lost, input: {what: parcel}}]
-  - text: "{{ outcome.lost }}"
-"""
-    async with open_house(scenario, config=config) as house:
+    async with open_house(LOSE, config=config) as house:
         session = await house.start("lose")
         await house.until(session, "held")
         assert runs() == ["lost parcel"]
