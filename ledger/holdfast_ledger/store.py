@@ -37,6 +37,8 @@ from holdfast_ledger.records import (
     TurnRecord,
 )
 
+STALL = timedelta(minutes=1)
+
 
 class Observer(Protocol):
     """Hears what this process wrote, so that watchers need not poll. Returns at once and never raises."""
@@ -190,9 +192,15 @@ class Ledger:
         return recorded
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Any]:
-        """The recording transaction of a `Transactional` tool; yields the asyncpg connection."""
+    async def transaction(self, *, stall: timedelta = STALL) -> AsyncIterator[Any]:
+        """The recording transaction of a `Transactional` tool; yields the asyncpg connection.
+
+        `stall`: how long it may say nothing before Postgres ends it. It holds locks of its session, and a worker
+        that stopped, or whose machine is gone without a word, would keep them.
+        """
         async with self.database.transaction() as connection:
+            with translated(self.database.where):
+                await connection.fetch(named_sql()["end_when_stalled"], f"{stall // timedelta(milliseconds=1)}ms")
             yield connection
 
     async def record_within(self, connection: asyncpg.Connection, record: Record) -> Recorded:

@@ -11,6 +11,8 @@ from temporalio.activity import ActivityCancellationDetails
 from temporalio.exceptions import ApplicationError
 
 from holdfast.states import CallStatus, EffectState, RecoveryClass
+from holdfast_ledger.errors import LedgerUnavailable
+from holdfast_ledger.records import Record
 from tests.protocol.conftest import CLASSES, Stage
 from tests.protocol.simulated import AFTER_CLAIM, AFTER_EFFECT, BEFORE_EFFECT, BEFORE_RECORD
 
@@ -46,6 +48,32 @@ def test_two_workers_that_hold_the_same_attempt_have_one_effect(
         most = 2 if recovery is RETRY else 1
         least = 0 if (recovery, step) == (OPERATOR, AFTER_CLAIM) else 1
         assert least <= await scene.happened(recovery) <= most
+        await scene.end()
+
+    stage.run(story())
+
+
+def test_a_worker_that_stalls_in_its_transaction_gives_the_locks_back(stage: Stage) -> None:
+    async def story() -> None:
+        scene = await stage.scene()
+        conversation, call = scene.conversation, scene.calls[TRANSACTIONAL]
+        first = await conversation.grant(call)
+        record = Record(
+            effect_id=call.effect_id,
+            session_id=conversation.session_id,
+            token=first.token,
+            state=EffectState.DONE,
+            outcome={"status": "ok"},
+        )
+
+        async def stalled() -> None:
+            async with stage.ledger.transaction(stall=timedelta(milliseconds=200)) as connection:
+                assert (await stage.ledger.record_within(connection, record)).accepted
+                await scene.expire(TRANSACTIONAL)  # waits for the row, which the stalled transaction holds
+                assert (await conversation.grant(call)).token == first.token + 1
+
+        with pytest.raises(LedgerUnavailable):
+            await stalled()
         await scene.end()
 
     stage.run(story())

@@ -190,7 +190,7 @@ class CallAttempt:
     ) -> Ending:
         """Run the tool inside the recording transaction: its rows and its record stand or fall together."""
         try:
-            async with self.around.ledger.transaction() as connection:
+            async with self.around.ledger.transaction(stall=self.card.timeout + self.around.lease) as connection:
                 inside = replace(context, transaction=connection)
                 ending = await self._dispatch(declared, arguments, inside, outgoing, halt)
                 if ending.state is not EffectState.DONE:

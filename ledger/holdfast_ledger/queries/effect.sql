@@ -22,5 +22,8 @@ SELECT state, outcome, args, keys_refused FROM holdfast.effect WHERE effect_id =
 -- name: note_probe
 SELECT holdfast.note_probe($1, $2)
 
+-- name: end_when_stalled
+SELECT set_config('idle_in_transaction_session_timeout', $1, true)
+
 -- name: record_turn
 SELECT accepted, state, outcome, committed FROM holdfast.record_turn($1, $2, $3, $4, $5, $6, $7)
