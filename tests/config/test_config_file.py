@@ -186,3 +186,8 @@ def test_a_file_is_read_from_its_place(tmp_path: Path) -> None:
         load_config(path)
 
     assert str(raised.value).startswith(f"{path}:2: ")
+
+
+def test_a_lease_shorter_than_three_renewals_is_refused_with_its_line() -> None:
+    with pytest.raises(ConfigError, match=r"^holdfast.toml:2: \[effects\] a lease of 10 s is shorter than three"):
+        parse_config('\n[effects]\nlease = "10s"\n')
