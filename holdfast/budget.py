@@ -12,10 +12,10 @@ from typing import Literal
 from pydantic import Field
 
 from holdfast.durations import Duration
-from holdfast.wire import Strict, Wire
+from holdfast.wire import Declared, Wire
 
 
-class Limits(Strict):
+class Limits(Declared):
     """Where a session stops by itself. `None` means no limit."""
 
     turns: int | None = Field(default=25, ge=1)

@@ -17,19 +17,19 @@ from holdfast.messages import Principal
 from holdfast.policy import POLICY_VERSION, Policy
 from holdfast.states import RecoveryClass, Tier
 from holdfast.tools import Handler
-from holdfast.wire import Strict, Wire
+from holdfast.wire import Declared, Wire
 
 DEFAULT_MODEL = "claude-sonnet-5"
 
 
-class ToolChoice(Strict):
+class ToolChoice(Declared):
     """`auto`, `any`, `none`, or one named tool."""
 
     type: Literal["auto", "any", "none", "tool"] = "auto"
     name: str | None = None
 
 
-class AgentSpec(Strict):
+class AgentSpec(Declared):
     """`[agents.NAME]` of holdfast.toml."""
 
     name: str = "default"

@@ -15,18 +15,18 @@ from pydantic import Field
 
 from holdfast.durations import Duration
 from holdfast.states import Tier, Verdict
-from holdfast.wire import Strict, Wire
+from holdfast.wire import Declared, Wire
 
 POLICY_VERSION = 1
 
 
-class RolePolicy(Strict):
+class RolePolicy(Declared):
     """What one role may use: tool-name globs."""
 
     tools: tuple[str, ...] = ("*",)
 
 
-class Policy(Strict):
+class Policy(Declared):
     """An agent's policy, from `[agents.NAME.policy]`. First match wins: deny, ask, allow, then the tier."""
 
     deny: tuple[str, ...] = ()

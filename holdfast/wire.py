@@ -1,8 +1,8 @@
 """The base of every model that crosses a process.
 
 Unknown fields are ignored, so that a rolled-back worker reads newer payloads; new fields have defaults, and
-a default never changes, since it is not written. Settings and TOML models are `Strict` instead: a misspelt key
-must not pass silently.
+a default never changes, since it is not written. Settings are `Strict` instead: a misspelt key must not pass
+silently. What a person declares and a session keeps is `Declared`.
 """
 
 from __future__ import annotations
@@ -40,6 +40,16 @@ def _defaults(model: type[BaseModel]) -> Mapping[str, Any]:
         for name, field in fields
         if name != DISCRIMINATOR and not field.is_required()
     }
+
+
+class Declared(BaseModel):
+    """Frozen data that a person writes in holdfast.toml and a session keeps in its catalogue and plan.
+
+    Written whole, so that a default may change without changing open sessions. Read back as leniently as `Wire`; it
+    is where the file is read that a misspelt key is forbidden (`holdfast_workers.config_file`).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Strict(BaseModel):

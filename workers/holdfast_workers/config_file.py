@@ -45,7 +45,7 @@ def parse_config(text: str, *, name: str = FILE_NAME) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(_syntax_problem(error, text, name)) from error
     try:
-        return Config.model_validate(table)
+        return Config.model_validate(table, extra="forbid")  # also what a session would read back leniently
     except ValidationError as error:
         places: dict[Key, int] = {}
         for key, line in _places(text):
