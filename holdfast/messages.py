@@ -16,6 +16,8 @@ from holdfast.wire import Wire
 
 MAX_INLINE_BYTES = 16 * 1024
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+RECEIPT_MARK = 16
+"""So many characters of a message's digest are in its receipt."""
 
 SESSION_WORKFLOW = "AgentSession"
 UNAUTHENTICATED = "unauthenticated"
@@ -100,6 +102,8 @@ class Receipt(Wire):
     id: str
     accepted: Literal["now", "queued", "kept"] = "now"
     detail: str = ""
+    message: str | None = None
+    """Of a message: the head of its digest, so that its id cannot be used for another one unnoticed."""
 
 
 class SessionInput(Wire):

@@ -40,6 +40,14 @@ async def before_last_request(reader: Reader, session_id: str) -> int:
     return max(messages, default=1) - 1
 
 
+async def taken_at(reader: Reader, session_id: str, message_id: str) -> int | None:
+    """Number of the entry that tells of a message's arrival; None where it has not been taken yet."""
+    for entry in await reader.timeline(session_id):
+        if entry.kind == "message_received" and entry.body and entry.body.get("id") == message_id:
+            return entry.seq
+    return None
+
+
 async def find_approval(ledger: Ledger, session_id: str, call: str | None) -> Approval:
     """The pending approval of a call; without a call the only one there is."""
     pending = await reader_of(ledger).approvals(session_id=session_id)

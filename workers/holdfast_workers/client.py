@@ -35,6 +35,7 @@ from holdfast import ids
 from holdfast.budget import TighterLimits
 from holdfast.errors import HoldfastError
 from holdfast.messages import (
+    RECEIPT_MARK,
     SESSION_WORKFLOW,
     Command,
     Decide,
@@ -216,7 +217,10 @@ class Holdfast:
         await self._must_run(session_id)
         digest = await self.ledger.store_message(session_id, body)
         send = Send(id=message_id or new_id(), digest=digest, by=by, steer=steer, trace=self._trace(trace))
-        return await self._deliver(session_id, "send", send.id, send)
+        delivered = await self._deliver(session_id, "send", send.id, send)
+        if delivered.message not in (None, digest[:RECEIPT_MARK]):  # Temporal answers a known id by itself
+            raise Rejected(f"the message id `{send.id}` was used before for another message", "id_reused")
+        return delivered
 
     async def decide(
         self,
@@ -337,7 +341,7 @@ class Holdfast:
                 await self._must_run(session_id)
                 raise self._explained(session_id, error) from error
         else:
-            return Delivered(id=receipt.id, how=receipt.accepted, detail=receipt.detail)
+            return Delivered(id=receipt.id, how=receipt.accepted, detail=receipt.detail, message=receipt.message)
         try:
             await handle.signal(name, payload)
         except RPCError as error:

@@ -67,6 +67,8 @@ class Delivered:
     id: str
     how: Literal["now", "queued", "kept", "recorded"]
     detail: str = ""
+    message: str | None = None
+    """Head of the digest of the message that was taken under this id."""
 
 
 def check_session_id(session_id: str) -> str:

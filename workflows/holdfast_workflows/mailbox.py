@@ -9,14 +9,15 @@ from collections.abc import Callable
 from datetime import datetime
 
 from holdfast.facts import Fact, Kind
-from holdfast.messages import MAX_INLINE_BYTES, Command, Decide, Receipt, Resolve, Send
-from holdfast_workflows.state import MAX_EARLY, MAX_QUEUE, OpenCall, SessionState
+from holdfast.messages import MAX_INLINE_BYTES, RECEIPT_MARK, Command, Decide, Receipt, Resolve, Send
+from holdfast_workflows.state import MAX_EARLY, MAX_QUEUE, OpenCall, SessionState, message_digest
 
 
 class Refusal(Exception):
     """The session cannot take this now.
 
-    `code`: `closed`, `invalid`, `too_large`, `full`, `not_pending`, `digest`, `expired`, `nothing_to_stop`.
+    `code`: `closed`, `invalid`, `id_reused`, `too_large`, `full`, `not_pending`, `digest`, `expired`,
+    `nothing_to_stop`.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -33,7 +34,9 @@ class Mailbox:
         return self._state.receipts.get(message_id)
 
     def check_send(self, message: Send) -> None:
-        if self.seen(message.id):
+        if earlier := self.seen(message.id):
+            if earlier.message not in (None, _mark(message)):
+                raise Refusal("id_reused", f"the message id `{message.id}` was used before for another message")
             return
         self._check_open()
         if (message.digest is None) == (message.text is None):
@@ -57,7 +60,7 @@ class Mailbox:
         joins = state.request is not None and (message.steer or question is not None)
         state.queue.append(message if not question else message.model_copy(update={"steer": True}))
         accepted = "now" if joins or (state.request is None and len(state.queue) == 1) else "queued"
-        return state.receipt(Receipt(id=message.id, accepted=accepted))
+        return state.receipt(Receipt(id=message.id, accepted=accepted, message=_mark(message)))
 
     def check_decide(self, decision: Decide) -> None:
         if self.seen(decision.id):
@@ -151,6 +154,10 @@ class Mailbox:
         if not (turn.isdigit() and index.isdigit()):
             raise Refusal("invalid", f"`{number}` is no call; calls are named TURN.INDEX, e.g. 3.1")
         return int(turn) <= self._state.turn
+
+
+def _mark(message: Send) -> str:
+    return (message.digest or message_digest(message.text or ""))[:RECEIPT_MARK]
 
 
 def _why_not_pending(call: OpenCall) -> str:

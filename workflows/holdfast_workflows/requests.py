@@ -100,7 +100,7 @@ def _user_message(message: Send, state: SessionState, now: datetime) -> UserMess
             turn=state.turn + 1,
             actor=message.by,
             outcome="steering" if message.steer else "request",
-            body={"digest": digest, "inline": message.text is not None},
+            body={"id": message.id, "digest": digest, "inline": message.text is not None},
         )
     )
     return UserMessage(id=message.id, digest=digest, text=message.text, by=message.by)

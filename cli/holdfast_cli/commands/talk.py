@@ -11,7 +11,7 @@ from holdfast_cli.asking import as_option, limits_of, principal_of, read_message
 from holdfast_cli.commanding import command, pass_app
 from holdfast_cli.delivery import DELIVERED_FIELDS, tell
 from holdfast_cli.exits import Exit
-from holdfast_cli.finding import before_last_request, find_session, last_entry, reader_of
+from holdfast_cli.finding import before_last_request, find_session, last_entry, reader_of, taken_at
 from holdfast_cli.following.events import EVENTS
 
 if TYPE_CHECKING:
@@ -137,22 +137,26 @@ def send(
     """
     text = read_message(message)
 
-    async def deliver() -> tuple[str, int]:
+    async def deliver() -> tuple[str, int, bool]:
         async with app.client() as client:
             found = await find_session(client.ledger, session)
-            seen = await last_entry(reader_of(client.ledger), found) if follow else 0
+            reader = reader_of(client.ledger)
+            # Sent before under this id, it may have been answered already.
+            taken = await taken_at(reader, found, message_id) if follow and message_id else None
+            seen = await last_entry(reader, found) if follow and taken is None else (taken or 1) - 1
             delivered = await client.send(found, text, by=as_user or user(), message_id=message_id, steer=steer)
         if not follow:
             tell(app, found, delivered, "Sent")
-        return found, seen
+        return found, seen, taken is not None
 
-    session_id, seen = app.run(deliver())
+    session_id, seen, again = app.run(deliver())
     if not follow:
         return Exit.DONE
     from holdfast_cli.following.follow import follow as follow_session
     from holdfast_workers.sending import message_digest
 
-    return follow_session(app, session_id, "idle", after=seen, awaited=message_digest(text))
+    awaited = None if again else message_digest(text)
+    return follow_session(app, session_id, "idle", after=seen, awaited=awaited)
 
 
 @command(

@@ -104,7 +104,7 @@ class Follower:
             hinting = asyncio.create_task(self._hint())
             try:
                 await asyncio.wait({watching, ending}, return_when=asyncio.FIRST_COMPLETED)
-                if not watching.done():
+                if not watching.done() and (await self._session()).first_run_id is not None:
                     await asyncio.wait({watching}, timeout=LEDGER_LAGS_S)
                 # A session that was terminated, or refused at its opening, tells nothing to the ledger.
                 return watching.result() if watching.done() else await self._end(ending.result())
