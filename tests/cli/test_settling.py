@@ -110,9 +110,11 @@ async def held(cli: Cli, message: str) -> str:
 async def test_an_outage_is_settled_in_bulk_by_tool_and_time(settle):
     async with settle(scenario("wire", 100, 200, 300)) as cli:
         session_id = await held(cli, "wire")
+        doubts = "SELECT 1 FROM holdfast.effect WHERE state = 'UNKNOWN' HAVING count(*) = 3"
+        await until(lambda: cli.house.rows(doubts), "all three to be in doubt")
         flags = ("--tool", "wire", "--since", "1h", "--did-not-happen", "--reason", "the line was down")
         asked = await cli("effect", "resolve", *flags)
-        assert (asked.code, "3 effects of 1 sessions" in asked.err, "--yes" in asked.err) == (2, True, True)
+        assert (asked.code, "3 effects of 1 session " in asked.err, "--yes" in asked.err) == (2, True, True)
         assert len((await cli("effect", "list", "--unknown", "--json")).json) == 3
 
         done = await cli("effect", "resolve", *flags, "--yes", "--as", "bo", "-o", "jsonl")
@@ -191,6 +193,22 @@ async def test_a_person_can_have_the_probe_asked_now(settle, desk, monkeypatch):
 
         assert done.code == 0, done.err
         await cli.house.until(session_id, "completed")
+
+
+async def test_an_abort_ends_the_asking_and_leaves_the_doubt(settle):
+    async with settle(scenario("order", 100)) as cli:
+        session_id = (await cli("start", "order", "-q")).out.strip()
+        await cli.house.until(session_id, "held")
+
+        assert (await cli("abort", session_id, "--reason", "enough")).code == 0
+
+        await cli.house.until(session_id, "idle")
+        [doubt] = (await cli("effect", "list", "--unknown", "--json")).json
+        assert [row["state"] for row in await cli.house.rows("SELECT state FROM holdfast.saga")] == ["HELD"]
+        asked = await cli("effect", "resolve", doubt["effect_id"], "--probe", "--reason", "x")
+        assert (asked.code, "not in doubt" in asked.err) == (2, True), asked.err
+        described = await cli.house.handle(session_id).describe()
+        assert not described.raw_description.pending_activities
 
 
 async def test_what_has_no_probe_cannot_be_asked(settle):

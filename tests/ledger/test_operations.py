@@ -64,6 +64,17 @@ async def test_no_claim_is_granted_once_the_switch_has_answered(
         await claimer.close()
 
 
+async def test_a_claim_that_waited_for_the_switch_sees_how_it_was_set(conversation: Conversation) -> None:
+    call = await conversation.plan()
+    async with conversation.owner.transaction():
+        await conversation.owner.execute("LOCK TABLE holdfast.kill_switch IN ACCESS EXCLUSIVE MODE")
+        claiming = asyncio.create_task(conversation.claim(call))
+        await until_locked_out(conversation.owner, 1)
+        await conversation.owner.execute("INSERT INTO holdfast.kill_switch VALUES ('refund', 'stop', 'bo')")
+
+    assert isinstance(await claiming, Refused)
+
+
 async def test_what_runs_when_its_tool_is_stopped_may_still_be_recorded(conversation: Conversation) -> None:
     call = await conversation.plan()
     granted = await conversation.grant(call)

@@ -113,7 +113,8 @@ def confirm(chosen: list[Effect], outcome: str) -> None:
     if len(chosen) > 10:
         click.echo(f"... and {len(chosen) - 10} more", err=True)
     sessions = len({each.session_id for each in chosen})
-    question = f"Resolve {len(chosen)} effects of {sessions} sessions as {outcome.replace('_', ' ')}?"
+    many = f"{len(chosen)} effect{'s' * (len(chosen) != 1)} of {sessions} session{'s' * (sessions != 1)}"
+    question = f"Resolve {many} as {outcome.replace('_', ' ')}?"
     if not sys.stdin.isatty():
         raise Failure(f"{question} Add --yes.", Exit.USAGE)
     if not click.confirm(question, err=True):
