@@ -61,7 +61,7 @@ mutants: setup ## break the effect protocol in many ways; a named test notices e
 	$(BIN)/python -m tests.mutants
 
 protocol: setup ## the effect protocol as a state machine, through long stories
-	$(BIN)/python -m pytest tests/protocol --hypothesis-profile=chaos --timeout=1800
+	$(BIN)/python -m pytest tests/protocol --hypothesis-profile=chaos
 
 chaos: setup ## 200 sessions while everything fails, judged by the services' log (SESSIONS= KILLS= SEED=)
 	$(BIN)/holdfast chaos --sessions $(or $(SESSIONS),200) --kills $(or $(KILLS),50) --seed $(or $(SEED),1)

@@ -49,11 +49,6 @@ settings.register_profile(
 )
 
 
-def pytest_collection_modifyitems(config: pytest.Config) -> None:
-    if config.getoption("--hypothesis-profile", None) is None:
-        settings.load_profile("suite")
-
-
 @dataclass
 class Scene:
     """A session with one planned call of each class, the workers that run them, and what they called."""

@@ -7,6 +7,8 @@ monotonic clock, never by waiting.
 from __future__ import annotations
 
 import asyncpg
+import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from temporalio.activity import ActivityCancellationDetails
@@ -222,5 +224,12 @@ def _standing(row: asyncpg.Record) -> tuple[object, ...]:
     return row["state"], row["token"], row["outcome"], row["result"]
 
 
-def test_whatever_happens_no_effect_is_doubled_and_no_doubt_is_lost(stage: Stage) -> None:
-    run_state_machine_as_test(lambda: Protocol(stage))  # type: ignore  # Hypothesis types it for a class alone
+@pytest.mark.timeout(600)  # the long profile, on a busy machine
+def test_whatever_happens_no_effect_is_doubled_and_no_doubt_is_lost(
+    stage: Stage, request: pytest.FixtureRequest
+) -> None:
+    profile = settings.get_profile(request.config.getoption("--hypothesis-profile") or "suite")
+    run_state_machine_as_test(
+        lambda: Protocol(stage),  # type: ignore  # Hypothesis types it for a class alone
+        settings=profile,
+    )
