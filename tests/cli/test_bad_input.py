@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from holdfast_cli.app import App, Flags
+from holdfast_cli.exits import Failure
+from holdfast_cli.following.follow import follow
 from tests.cli.conftest import Cli, point_at
 from tests.conftest import OpenHouse
+
+NOWHERE = "127.0.0.1:1"
 
 TOOL = """
 from holdfast import tool
@@ -186,3 +192,43 @@ async def test_arguments_that_are_no_json_go_back_to_the_model(cli: Cli) -> None
     assert done.code == 0
     last = cli.house.model.requests[1].body["messages"][-1]["content"][0]
     assert last["is_error"]
+
+
+async def test_every_command_says_which_server_is_away_and_shows_no_password(cli: Cli, monkeypatch) -> None:
+    session = await cli.waiting_session()
+    dsn = os.environ["HOLDFAST_DSN"]
+    monkeypatch.setenv("HOLDFAST_DSN", f"postgresql://me:hunter2@{NOWHERE}/holdfast")
+    reads = (
+        ["show", session],
+        ["session", "list"],
+        ["approval", "list"],
+        ["effect", "list"],
+        ["saga", "list"],
+        ["ledger", "verify"],
+        ["db", "status"],
+        ["attach", session],
+    )
+    writes = (["start", "hello"], ["run", "hello"], ["send", session, "hello"], ["approve", session])
+    for arguments in (*reads, *writes):
+        away = await cli(*arguments)
+        assert (away.code, f"Postgres at {NOWHERE}/holdfast" in away.err) == (4, True), (arguments, away.err)
+        assert "hunter2" not in away.err
+        assert "Traceback" not in away.err
+
+    monkeypatch.setenv("HOLDFAST_DSN", dsn)
+    monkeypatch.setenv("TEMPORAL_ADDRESS", NOWHERE)
+    for arguments in (*writes, ["interrupt", session], ["close", session]):
+        away = await cli(*arguments)
+        assert (away.code, f"Temporal does not answer at {NOWHERE}" in away.err) == (4, True), (arguments, away.err)
+    monkeypatch.setenv("TEMPORAL_ADDRESS", cli.house.settings.temporal.address)
+    assert (await cli("approve", session)).code == 0
+    await cli.house.until(session, "idle")
+
+
+async def test_a_follower_that_gives_up_says_how_to_follow_again() -> None:
+    app = App(Flags(dsn=f"postgresql://me:hunter2@{NOWHERE}/holdfast", home="/nowhere"))
+    with pytest.raises(Failure) as gave_up:
+        await asyncio.to_thread(follow, app, "case-1", "end")
+    assert gave_up.value.code == 4
+    assert "holdfast attach case-1" in str(gave_up.value)
+    assert "hunter2" not in str(gave_up.value)
