@@ -24,7 +24,7 @@ def core_runtime(environ: Mapping[str, str], switch: TelemetrySwitch) -> Runtime
                 metric_periodicity=switch.interval,
                 durations_as_seconds=True,
                 http=True,
-            )
+            ),
         )
     )
 
