@@ -6,7 +6,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,13 +21,13 @@ def clean_environment(home: Path) -> dict[str, str]:
     return {**kept, "HOLDFAST_HOME": str(home)}
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("a home with blanks")
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture(scope="module")
-def holdfast(home):
+@contextmanager
+def at(home: Path) -> Iterator[Run]:
+    """The command, for a stack in `home`, which is down again afterwards."""
+
     def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         program = Path(sys.executable).with_name("holdfast")
         return subprocess.run(
@@ -41,18 +44,31 @@ def holdfast(home):
 
 
 @pytest.fixture(scope="module")
-def up(holdfast):
-    """The stack without workers, as `up --detach --json` tells of it."""
+def holdfast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """The command for the stack that this module shares."""
+    with at(tmp_path_factory.mktemp("a home with blanks")) as run:
+        yield run
+
+
+def start(holdfast: Run) -> dict[str, Any]:
+    """Start a stack without workers; what `up --detach --json` tells of it."""
     done = holdfast("up", "--detach", "--workers", "0", "--json")
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
 
 
-def test_before_up_nothing_runs_and_that_is_said(holdfast):
-    done = holdfast("status", "--json")
-    assert done.returncode == 1
-    assert json.loads(done.stdout)["state"] == "stopped"
-    assert holdfast("db", "status").returncode == 4
+@pytest.fixture(scope="module")
+def up(holdfast: Run) -> dict[str, Any]:
+    return start(holdfast)
+
+
+def test_before_up_nothing_runs_and_that_is_said(tmp_path):
+    with at(tmp_path) as holdfast:
+        done = holdfast("status", "--json")
+        assert done.returncode == 1
+        assert json.loads(done.stdout)["state"] == "stopped"
+        assert holdfast("db", "status").returncode == 4
 
 
 def test_up_again_does_nothing(holdfast, up):
@@ -114,7 +130,9 @@ def test_a_command_that_finds_no_postgres_ends_with_4_and_shows_no_password(hold
     assert "s3cret" not in done.stderr
 
 
-def test_down_stops_everything_and_may_be_said_twice(holdfast, up):
-    assert json.loads(holdfast("down", "--json").stdout)["was_running"]
-    assert not json.loads(holdfast("down", "--json").stdout)["was_running"]
-    assert json.loads(holdfast("status", "--json").stdout)["state"] == "stopped"
+def test_down_stops_everything_and_may_be_said_twice(tmp_path):
+    with at(tmp_path) as holdfast:
+        start(holdfast)
+        assert json.loads(holdfast("down", "--json").stdout)["was_running"]
+        assert not json.loads(holdfast("down", "--json").stdout)["was_running"]
+        assert json.loads(holdfast("status", "--json").stdout)["state"] == "stopped"
