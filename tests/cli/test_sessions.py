@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import signal
+import sys
 
 import pytest
 from temporalio.api.enums.v1 import EventType
@@ -65,7 +67,7 @@ async def test_a_message_comes_from_a_file(cli, tmp_path):
 
 
 async def test_a_message_comes_from_standard_input(cli):
-    command = f"echo hello | {os.sys.executable} -m holdfast_cli run - -q"
+    command = f"echo hello | {shlex.quote(sys.executable)} -m holdfast_cli run - -q"
     shell = await asyncio.create_subprocess_shell(command, stdout=asyncio.subprocess.PIPE)
     out, _ = await shell.communicate()
     assert out.startswith(b"Hello!")
