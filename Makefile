@@ -28,7 +28,7 @@ down: setup ## stop the stack
 	$(BIN)/holdfast down
 
 test: setup ## run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 record: setup ## record golden histories of the workflow's shapes
 	$(BIN)/python -m pytest tests/workflows -m golden --record

@@ -40,6 +40,19 @@ SETTLE_WITHIN_S = 20.0
 HISTORIES = Path(__file__).parent / "workflows" / "histories"
 
 
+WHOLE_MACHINE = ("chaos", "demo", "docs", "packaging", "stack", "cli/test_stack_commands.py")
+"""Tests that start whole stacks, on the usual ports: never two at once."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where `make test` runs two processes, a file stays in one of them, and what needs the machine in the same."""
+    here = Path(__file__).parent
+    for item in items:
+        path = item.path.relative_to(here).as_posix()
+        group = "machine" if path.startswith(WHOLE_MACHINE) else path
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record", action="store_true", help="record the histories of tests marked golden")
 
