@@ -51,7 +51,7 @@ def test_the_base_images_are_pinned() -> None:
     assert all(re.search(r":\d", base) for base in bases)
 
 
-@pytest.mark.parametrize("name", SERVICES.keys() - ONE_SHOT - {"cli"})
+@pytest.mark.parametrize("name", sorted(SERVICES.keys() - ONE_SHOT - {"cli"}))
 def test_every_server_has_a_healthcheck_and_comes_back(name: str) -> None:
     assert SERVICES[name]["healthcheck"]["test"]
     assert SERVICES[name]["restart"] == "unless-stopped"
