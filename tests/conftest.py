@@ -40,7 +40,7 @@ SETTLE_WITHIN_S = 20.0
 HISTORIES = Path(__file__).parent / "workflows" / "histories"
 
 
-WHOLE_MACHINE = ("chaos", "demo", "docs", "packaging", "stack", "cli/test_stack_commands.py")
+WHOLE_MACHINE = ("benchmarks", "chaos", "demo", "docs", "packaging", "stack", "cli/test_stack_commands.py")
 """Tests that start whole stacks, on the usual ports: never two at once."""
 
 

@@ -49,6 +49,7 @@ class Companion:
         self._workers: list[Keeper] = []
         self._stop_asked = asyncio.Event()
         self._runtime: Runtime | None = None
+        self._choice = PortChoice()
 
     async def run(self) -> None:
         """Run until SIGINT, SIGTERM, SIGHUP or the end of the stack, then stop what was started.
@@ -68,6 +69,7 @@ class Companion:
                     await serving
             finally:
                 await self._bring_down()
+                self._choice.close()
 
     async def _serve(self) -> None:
         stack = read_runtime(self._stack)
@@ -90,9 +92,10 @@ class Companion:
     def _beside(self, stack: Runtime) -> Runtime:
         """The stack's record with our processes for its own, and our services among its services."""
         former = last_record(self._home)
-        choice = PortChoice()
         chosen = {
-            one.name: choice.first_free(former.ports.services.get(one.name) if former else None, one.preferred_port)
+            one.name: self._choice.first_free(
+                former.ports.services.get(one.name) if former else None, one.preferred_port
+            )
             for one in self._plan.services
         }
         urls = {one.name: one.url(chosen[one.name]) for one in self._plan.services}

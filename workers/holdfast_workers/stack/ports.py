@@ -33,10 +33,15 @@ def free_port() -> int:
 
 
 class PortChoice:
-    """Ports for several servers at once, none given twice."""
+    """Ports for several servers at once, none given twice: not to two stacks that start together either.
+
+    Between the choice and the server's own bind the port is free for anybody, so it is marked by a UDP socket of
+    the same number, which every user sees and no crash leaves behind. Keep the choice as long as the servers.
+    """
 
     def __init__(self) -> None:
         self._given: set[int] = set()
+        self._marks: list[socket.socket] = []
 
     def exactly(self, port: int) -> int:
         """`port` itself. Raises `StackError` if it is taken."""
@@ -52,7 +57,22 @@ class PortChoice:
         return self._give(free_port())
 
     def _is_free(self, port: int) -> bool:
-        return port not in self._given and is_free(port)
+        return port not in self._given and is_free(port) and self._mark(port)
+
+    def _mark(self, port: int) -> bool:
+        mark = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            mark.bind((LOOPBACK, port))
+        except OSError:
+            mark.close()
+            return False
+        self._marks.append(mark)
+        return True
+
+    def close(self) -> None:
+        """Give the marks back."""
+        while self._marks:
+            self._marks.pop().close()
 
     def _give(self, port: int) -> int:
         self._given.add(port)

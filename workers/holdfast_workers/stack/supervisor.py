@@ -41,6 +41,7 @@ class Supervisor:
         self._workers: list[Keeper] = []
         self._stop_asked = asyncio.Event()
         self._runtime: Runtime | None = None
+        self._choice = ports.PortChoice()
 
     async def run(self, on_ready: Callable[[Runtime], None] = lambda runtime: None) -> None:
         """Run until SIGINT, SIGTERM, SIGHUP or `ask_to_stop`, then stop everything.
@@ -57,6 +58,7 @@ class Supervisor:
                     await self._until_stopped()
             finally:
                 await self._bring_down()
+                self._choice.close()
 
     def ask_to_stop(self) -> None:
         """Let `run` end, from any signal handler or task of its loop."""
@@ -140,7 +142,7 @@ class Supervisor:
 
     def _choose_ports(self) -> Ports:
         former = last_record(self._home)
-        return choose_ports(self._plan, former.ports if former else None)
+        return choose_ports(self._plan, former.ports if former else None, self._choice)
 
     def _addresses(
         self, temporal: TemporalServer, postgres: Postgres, passwords: Passwords, chosen: Ports
@@ -175,12 +177,11 @@ class Supervisor:
             logger.error("Cannot write `%s`: %s", self._home.runtime, error)
 
 
-def choose_ports(plan: StackPlan, former: Ports | None) -> Ports:
+def choose_ports(plan: StackPlan, former: Ports | None, choice: ports.PortChoice) -> Ports:
     """Those of the last run where free, so that clients need not notice a restart; else the usual, else any.
 
     Raises `StackError` if the port asked for is taken.
     """
-    choice = ports.PortChoice()
     if plan.temporal_port is not None:
         temporal = choice.exactly(plan.temporal_port)
     else:
