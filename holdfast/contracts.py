@@ -246,8 +246,11 @@ async def probe_call(request: ExecuteCall) -> CallOutcome:
 
 
 @activity.defn
-async def flush_facts(request: FlushFacts) -> None:
-    """Append facts before the session waits, so that people who look know who was asked. Local."""
+async def flush_facts(request: FlushFacts) -> str | None:
+    """Append facts before the session waits, so that people who look know who was asked. Local.
+
+    Returns why the session must hold, where Postgres does not know it; None once the facts are told.
+    """
     raise NotImplementedError
 
 

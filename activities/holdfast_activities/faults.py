@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 
 class FaultPoint(StrEnum):
-    """In the order an attempt passes them."""
+    """Those of an attempt in the order it passes them."""
 
     AFTER_CLAIM = "after_claim"
     """The intent stands in the ledger, and nothing was sent."""
@@ -27,13 +27,19 @@ class FaultPoint(StrEnum):
     """It is known here alone what happened."""
     AFTER_RECORD_BEFORE_COMPLETION = "after_record_before_completion"
     """The ledger knows what happened, and Temporal does not."""
+    AFTER_FLUSH_BEFORE_TASK_COMPLETION = "after_flush_before_task_completion"
+    """The ledger was told what a workflow task decided, and the task is not completed: of `SESSION` alone."""
 
+
+ATTEMPT_POINTS = tuple(point for point in FaultPoint if point is not FaultPoint.AFTER_FLUSH_BEFORE_TASK_COMPLETION)
+"""Those that every attempt of a call or a turn passes."""
 
 MODEL = "model"
+SESSION = "session"
 """Whose fault point it is, where it is not a tool's."""
 
 FaultPoints: TypeAlias = Callable[[FaultPoint, str], None]
-"""Called with the point and with the tool's name, or `MODEL`."""
+"""Called with the point and with the tool's name, or `MODEL` or `SESSION`."""
 
 
 def no_faults(point: FaultPoint, of: str) -> None:

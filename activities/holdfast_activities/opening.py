@@ -9,8 +9,9 @@ from temporalio import activity
 
 from holdfast.contracts import CloseSession, FlushFacts, OpenSession, SessionPlan
 from holdfast.errors import DeclarationError
+from holdfast_activities.faults import SESSION, FaultPoint, FaultPoints, no_faults
 from holdfast_activities.tools.book import ToolBook, catalogue_body
-from holdfast_ledger.errors import SessionIdReused
+from holdfast_ledger.errors import SessionIdReused, SessionMissing
 from holdfast_ledger.records import Closing, Opening
 from holdfast_ledger.store import Ledger
 
@@ -18,13 +19,21 @@ from holdfast_ledger.store import Ledger
 class Openings:
     """Opens and closes sessions over the worker's ledger and tool book."""
 
-    def __init__(self, *, ledger: Ledger, book: ToolBook, search_attributes: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        book: ToolBook,
+        search_attributes: bool = False,
+        faults: FaultPoints = no_faults,
+    ) -> None:
         """Args:
         search_attributes: whether this Temporal knows Holdfast's.
         """
         self._ledger = ledger
         self._book = book
         self._search_attributes = search_attributes
+        self._faults = faults
 
     @activity.defn
     async def open_session(self, request: OpenSession) -> SessionPlan:
@@ -72,9 +81,14 @@ class Openings:
         )
 
     @activity.defn
-    async def flush_facts(self, request: FlushFacts) -> None:
+    async def flush_facts(self, request: FlushFacts) -> str | None:
         """See `holdfast.contracts.flush_facts`."""
-        await self._ledger.append(request.session_id, request.outbox)
+        try:
+            await self._ledger.append(request.session_id, request.outbox)
+        except SessionMissing:
+            return "Postgres is older than this session: the session is not here"
+        self._faults(FaultPoint.AFTER_FLUSH_BEFORE_TASK_COMPLETION, SESSION)
+        return None
 
     @activity.defn
     async def close_session(self, request: CloseSession) -> None:

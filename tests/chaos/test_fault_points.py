@@ -3,7 +3,7 @@
 import inspect
 
 from holdfast_activities.execute_call import CallExecutions
-from holdfast_activities.faults import MODEL, FaultPoint, no_faults
+from holdfast_activities.faults import ATTEMPT_POINTS, MODEL, FaultPoint, no_faults
 from holdfast_activities.model_turn import ModelTurns
 from holdfast_workers.plugin import HoldfastPlugin
 from holdfast_workers.temporal import connect_temporal
@@ -49,7 +49,7 @@ async def test_a_turn_and_a_call_pass_every_fault_point_in_order(open_house: Ope
             result = await house.holdfast.result(session)
 
     assert result.status == "completed"
-    assert passed == [(point, of) for of in (MODEL, "ping", MODEL) for point in FaultPoint]
+    assert passed == [(point, of) for of in (MODEL, "ping", MODEL) for point in ATTEMPT_POINTS]
 
 
 def test_production_has_none() -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from temporalio.api.sdk.v1 import WorkflowMetadata
+from temporalio.service import RPCError
 
 from holdfast_workers.stack import ports
 from holdfast_workers.stack.home import new_password
@@ -178,6 +182,21 @@ class Bench:
     def let_answer(self) -> None:
         """Let the tools answer, those that run and those to come."""
         (self.home / "go").touch()
+
+    async def shows(self, session: str, words: str) -> None:
+        """Wait until the session says so in the UI, which is all there is where the ledger does not know it."""
+        handle = self.house.handle(session)
+        async with asyncio.timeout(20):
+            while True:
+                with contextlib.suppress(RPCError):  # no worker answers while it has work of the session
+                    shown = await handle.query(
+                        "__temporal_workflow_metadata",
+                        result_type=WorkflowMetadata,
+                        rpc_timeout=timedelta(seconds=2),
+                    )
+                    if words in shown.current_details:
+                        return
+                await asyncio.sleep(0.02)
 
     async def until_answered(self) -> None:
         """Wait until the tool that ran has answered."""

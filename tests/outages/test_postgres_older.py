@@ -94,6 +94,26 @@ async def test_a_decision_told_to_an_older_postgres_counts_in_the_newer_one(benc
     assert bench.runs == ["pay parcel"]
 
 
+async def test_a_session_that_an_older_postgres_never_knew_is_held(bench: Bench) -> None:
+    bench.let_answer()
+    backup = Backup(bench)
+    await bench.house.until(await bench.house.start("hello"), "idle")  # the worker is up
+    await backup.take()
+    session = await bench.house.start("pay", close_when_idle=True)
+    asked = await bench.house.until_asked(session)
+
+    await backup.restore()
+    await bench.house.holdfast.decide(session, asked["call"], approve=True, digest=asked["digest"], by="bob")
+    await bench.shows(session, "Postgres is older than this session")
+    assert bench.runs == []
+
+    await backup.undo()
+    await bench.house.holdfast.look_again(session, by="ann")
+    result = await bench.house.holdfast.result(session)
+    assert result.status == "completed"
+    assert bench.runs == ["pay parcel"]
+
+
 async def test_a_message_stored_in_an_older_postgres_is_stored_again_by_sending_it_again(bench: Bench) -> None:
     bench.let_answer()
     backup = Backup(bench)

@@ -112,8 +112,8 @@ class Desk:
         return await self.work.probes.probe_call(request)
 
     @activity.defn
-    async def flush_facts(self, request: FlushFacts) -> None:
-        await self.work.sessions.flush_facts(request)
+    async def flush_facts(self, request: FlushFacts) -> str | None:
+        return await self.work.sessions.flush_facts(request)
 
     @activity.defn
     async def close_session(self, request: CloseSession) -> None:

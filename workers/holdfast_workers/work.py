@@ -91,7 +91,12 @@ async def open_work(
         await opened.enter_async_context(telemetry.watching(lambda: read_standing(ledger.database)))
         yield Work(
             ledger=ledger,
-            sessions=Openings(ledger=ledger, book=book, search_attributes=await has_search_attributes(client)),
+            sessions=Openings(
+                ledger=ledger,
+                book=book,
+                search_attributes=await has_search_attributes(client),
+                faults=faults,
+            ),
             turns=ModelTurns(
                 ledger=ledger,
                 client=model,

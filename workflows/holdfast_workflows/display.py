@@ -11,6 +11,7 @@ from typing import Any
 from temporalio import workflow
 from temporalio.common import SearchAttributeUpdate
 
+from holdfast import ids
 from holdfast.facts import Fact, Kind
 from holdfast.states import SessionStatus
 from holdfast_workflows import attributes
@@ -57,9 +58,11 @@ class Display:
     def _tell_ledger(self) -> None:
         state = self._state
         state.changes += 1
+        # A workflow task may be lost after its facts were told, and its successor may come to another status.
+        said = ids.digest(ids.canonical([state.status, state.reason]))[:16]
         state.outbox.append(
             Fact(
-                key=f"status:{state.run}:{state.changes}",
+                key=f"status:{state.run}:{state.changes}:{said}",
                 kind=Kind.SESSION_STATUS,
                 at=workflow.now(),
                 turn=state.turn,

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
+from holdfast import ids
 from holdfast.facts import Fact, Kind
 from holdfast.messages import Command, Decide, Receipt, Resolve, Send
 from holdfast.wire import Wire
@@ -153,9 +154,10 @@ class Handlers:
             put(message)
         except Refusal as refusal:
             self.state.refused = f"signal `{name}` was refused: {refusal}"
+            said = ids.digest(str(refusal).encode())[:16]  # a lost workflow task may have told another reason
             self.state.outbox.append(
                 Fact(
-                    key=f"refused:{given_id}",
+                    key=f"refused:{given_id}:{said}",
                     kind=Kind.SIGNAL_REFUSED,
                     at=workflow.now(),
                     outcome=refusal.code,

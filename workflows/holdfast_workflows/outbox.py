@@ -32,20 +32,23 @@ class Outbox:
         keys = {fact.key for fact in self._riding.pop(carrier, ()) if told}
         self._state.outbox = [fact for fact in self._state.outbox if fact.key not in keys]
 
-    async def flush(self, *, keep: bool = False) -> None:
+    async def flush(self, *, keep: bool = False) -> str | None:
         """Append what nothing in flight carries, by one short local activity.
+
+        Returns why the session must hold, where Postgres does not know it; then all of it is told again later.
 
         Args:
             keep: tell it again later: this database is older than the session, and may give way to a newer one.
         """
         riding = {fact.key for facts in self._riding.values() for fact in facts}
         if all(fact.key in riding for fact in self._state.outbox):
-            return
-        await workflow.execute_local_activity(
+            return None
+        held = await workflow.execute_local_activity(
             contracts.flush_facts,
             FlushFacts(session_id=workflow.info().workflow_id, outbox=self.board(_FLUSH)),
             start_to_close_timeout=timedelta(seconds=10),
             retry_policy=contracts.SETTLE,
             summary="tell the ledger who is waited for",
         )
-        self.ended(_FLUSH, told=not keep)
+        self.ended(_FLUSH, told=not keep and held is None)
+        return held

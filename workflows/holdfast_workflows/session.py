@@ -193,7 +193,9 @@ class AgentSession(Handlers):
                 return
             if all(call.settled for call in turn.calls):
                 break
-            await self.outbox.flush()
+            if not request.held and (older := await self.outbox.flush()):
+                request.held = older
+                continue
             if not self._running and self._should_continue_as_new():
                 self._probing.stop()
                 return  # nothing is in flight: the next run goes on waiting
