@@ -41,14 +41,22 @@ def ring(bell: str) -> str:
 """
 
 
+@pytest.fixture
+def faults(tmp_path: Path) -> Path:
+    """The directory of armed fault points."""
+    path = tmp_path / "armed"
+    path.mkdir()
+    return path
+
+
 @pytest.mark.timeout(90)
 async def test_a_session_goes_on_after_its_task_was_lost_and_a_person_decided_meanwhile(
-    open_house: OpenHouse, tmp_path: Path
+    open_house: OpenHouse, faults: Path
 ) -> None:
     async with open_house(SCRIPT, config=CONFIG, work=False) as house:
         (house.settings.home / "lost_task_bench.py").write_text(TOOL)
         session = await house.start("ring", close_when_idle=True)
-        await die_once_it_asked(house, tmp_path / "armed")
+        await die_once_it_asked(house, faults)
         first = await house.until_asked(session)
         payload = {"call": first["call"], "digest": first["digest"], "by": "bob"}
         await house.handle(session).signal("deny", payload)
@@ -64,7 +72,6 @@ async def test_a_session_goes_on_after_its_task_was_lost_and_a_person_decided_me
 
 async def die_once_it_asked(house: House, faults: Path) -> None:
     """Let a worker work until it told the ledger that a person is asked; Temporal never hears of it."""
-    faults.mkdir()
     Armory(faults).arm(Armed(1, FaultPoint.AFTER_FLUSH_BEFORE_TASK_COMPLETION, SESSION, "crash"))
     settings = house.settings
     worker = await asyncio.create_subprocess_exec(
