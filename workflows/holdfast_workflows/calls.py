@@ -250,6 +250,8 @@ def apply_outcome(
     """Settle a call with what its activity returned, or leave it in doubt."""
     assert state.plan is not None
     state.spend = state.spend.with_calls(0, outcome.usd)
+    foretold = [resolve for resolve in state.foretold if resolve.call == open_call.number]
+    state.foretold = [resolve for resolve in state.foretold if resolve.call != open_call.number]
     if outcome.code == REPEAT:
         _repeated(state, turn, open_call, outcome.text or "the same stands already", now)
         return
@@ -258,6 +260,7 @@ def apply_outcome(
         return
     if outcome.status is CallStatus.UNKNOWN and state.plan.policy.on_unknown == "hold":
         open_call.unknown = outcome.text or "the outcome is unknown"
+        state.resolved += foretold
         return
     open_call.settle(outcome.status, outcome.text, outcome.digest)
     undo = plan_of(state, open_call).undo

@@ -124,13 +124,17 @@ class Mailbox:
                 raise Refusal("not_pending", "the session is not held for its database")
             return
         call = self._state.call(resolve.call)
-        if call is None or call.unknown is None:
+        if call is None or call.settled or not (call.unknown or call.authorization):
             raise Refusal("not_pending", f"the outcome of call {resolve.call} is not in doubt")
+        if not call.unknown and len(self._state.foretold) >= MAX_EARLY:
+            raise Refusal("full", "too much was said already about calls that are not in doubt yet")
 
     def resolve(self, resolve: Resolve) -> Receipt:
         if earlier := self.seen(resolve.id):
             return earlier
-        self._state.resolved.append(resolve)
+        call = self._state.call(resolve.call)
+        heard = call is None or call.unknown is not None
+        (self._state.resolved if heard else self._state.foretold).append(resolve)
         if resolve.what == "probe":  # the rest stands in the ledger already
             self._state.outbox.append(
                 Fact(

@@ -116,6 +116,8 @@ class SessionState(_State):
     abort: Command | None = None
     close: Command | None = None
     resolved: list[Resolve] = []
+    foretold: list[Resolve] = []
+    """What people found out about calls whose doubt this session has not heard of yet: the ledger had."""
     trace: dict[str, str] = {}
     """W3C trace context of the last message."""
     run: str = ""
