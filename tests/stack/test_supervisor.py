@@ -14,6 +14,7 @@ import pytest
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 
+from holdfast_workers.stack.keeper import LONGEST_DELAY_S
 from holdfast_workers.stack.leftovers import stop_running
 from holdfast_workers.stack.runtime import Runtime, read_runtime
 from holdfast_workers.stack.status import status
@@ -126,14 +127,14 @@ def test_a_stack_whose_home_is_removed_does_not_run_on(home: Path, start_stack: 
     assert running(runtime) == []
 
 
-def test_a_killed_worker_is_replaced_within_about_a_second(home: Path, start_stack: StartStack) -> None:
+def test_a_killed_worker_is_replaced_at_once(home: Path, start_stack: StartStack) -> None:
     start_stack().ready()
     first = until(lambda: worker(home), "the worker")
 
     killed_at = time.monotonic()
     first.kill()
     until(lambda: (now := worker(home)) is not None and now != first, "its replacement")
-    assert time.monotonic() - killed_at < 2.0
+    assert time.monotonic() - killed_at < LONGEST_DELAY_S / 2  # 0.1 s and a process's start, on a busy machine
 
 
 def test_taken_ports_are_avoided_unless_asked_for_by_number(home: Path, start_stack: StartStack) -> None:

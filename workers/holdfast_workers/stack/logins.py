@@ -17,10 +17,8 @@ GROUPS = {APP: "holdfast_app", AUDITOR: "holdfast_auditor"}
 
 async def ensure_logins(postgres: Postgres, passwords: Passwords) -> None:
     """Create the logins or renew their passwords. The migrations must have run."""
-    import asyncpg
-
     statement_for = files(__package__).joinpath("logins.sql").read_text()
-    connection = await asyncpg.connect(postgres.dsn(), timeout=5)
+    connection = await postgres.log_in()
     try:
         for login, password in ((APP, passwords.app), (AUDITOR, passwords.auditor)):
             await connection.execute(await connection.fetchval(statement_for, login, password, GROUPS[login]))

@@ -13,20 +13,27 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import psutil
 
 from holdfast_workers.stack import launch, ports
 from holdfast_workers.stack.errors import StackError
-from holdfast_workers.stack.processes import ProcessSpec, User, bare_environment
+from holdfast_workers.stack.processes import PROBE_EVERY_S, ProcessSpec, User, bare_environment
+
+if TYPE_CHECKING:
+    import asyncpg
 
 SUPERUSER = "postgres"
 DATABASE = "holdfast"
 UNPRIVILEGED = "nobody"  # runs the server when we are root, which PostgreSQL refuses
+LOGIN_WITHIN_S = 30.0
+_ANSWER_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,16 +69,36 @@ class Postgres:
 
     async def accepts_connections(self) -> bool:
         """Whether a client can log in now. Raises `StackError` if the server refuses for good."""
+        connection = await self._connected(SUPERUSER)
+        if connection is None:
+            return False
+        await connection.close()
+        return True
+
+    async def log_in(self) -> asyncpg.Connection:
+        """A connection of the superuser, for the caller to close. Asks again while the server cannot yet.
+
+        Raises `StackError` if it refuses for good, and asyncpg's `InvalidCatalogNameError` without the database.
+        """
+        deadline = time.monotonic() + LOGIN_WITHIN_S
+        while (connection := await self._connected(DATABASE)) is None:
+            if time.monotonic() > deadline:
+                raise StackError(f"PostgreSQL in `{self.data}` took no connection for {LOGIN_WITHIN_S:g} s.")
+            await asyncio.sleep(PROBE_EVERY_S)
+        return connection
+
+    async def _connected(self, database: str) -> asyncpg.Connection | None:
+        """A new connection; None where another attempt may get one. A server that starts may break off anywhere."""
         import asyncpg
 
         try:
-            connection = await asyncpg.connect(self.dsn(database=SUPERUSER), timeout=5)
-        except (OSError, TimeoutError, asyncpg.CannotConnectNowError):
-            return False
-        except asyncpg.PostgresError as error:
+            return await asyncpg.connect(self.dsn(database=database), timeout=_ANSWER_WITHIN_S)
+        except asyncpg.InvalidCatalogNameError:
+            raise
+        except asyncpg.InvalidAuthorizationSpecificationError as error:
             raise StackError(f"PostgreSQL in `{self.data}` refuses its own superuser: {error}") from error
-        await connection.close()
-        return True
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+            return None
 
     async def initialise(self) -> None:
         """Make the data directory if there is none. Raises `StackError`."""
@@ -104,7 +131,7 @@ class Postgres:
         import asyncpg
 
         try:
-            connection = await asyncpg.connect(self.dsn(), timeout=5)
+            connection = await self.log_in()
         except asyncpg.InvalidCatalogNameError:
             where = ("-h", ports.LOOPBACK, "-p", str(self.port), "-U", SUPERUSER)
             await run_program("createdb", *where, DATABASE, env={"PGPASSWORD": self.password})

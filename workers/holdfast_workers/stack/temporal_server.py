@@ -9,6 +9,7 @@ import asyncio
 import json
 import shutil
 import signal
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, files
@@ -18,10 +19,11 @@ from typing import Any
 from holdfast_workers.stack import ports
 from holdfast_workers.stack.errors import StackError
 from holdfast_workers.stack.probes import http_call
-from holdfast_workers.stack.processes import ProcessSpec, bare_environment
+from holdfast_workers.stack.processes import PROBE_EVERY_S, ProcessSpec, bare_environment
 
 NAMESPACE = "default"
 RETENTION_S = 30 * 24 * 3600  # the server's default is one day
+RETENTION_WITHIN_S = 15.0
 
 SEARCH_ATTRIBUTES = {
     "HoldfastStatus": "Keyword",
@@ -102,12 +104,20 @@ class TemporalServer:
         return True
 
     async def set_retention(self) -> None:
-        """Keep closed workflows for 30 days. Raises `StackError`."""
+        """Keep closed workflows for 30 days. Raises `StackError` if the server does not take it for a while."""
         change = {"config": {"workflowExecutionRetentionTtl": f"{RETENTION_S}s"}}
-        try:
-            await asyncio.to_thread(self._call, change)
-        except OSError as error:
-            raise StackError(f"Temporal refused the retention of namespace `{NAMESPACE}`: {error}") from error
+        deadline = time.monotonic() + RETENTION_WITHIN_S
+        while True:
+            try:
+                await asyncio.to_thread(self._call, change)
+            except OSError as error:  # it may be busy starting: only the deadline is a verdict
+                if time.monotonic() > deadline:
+                    raise StackError(
+                        f"Temporal refused the retention of namespace `{NAMESPACE}`: {error}"
+                    ) from error
+                await asyncio.sleep(PROBE_EVERY_S)
+            else:
+                return
 
     def _call(self, change: dict[str, Any] | None) -> dict[str, Any]:
         """Describe the namespace, or update it. Raises `OSError`."""
