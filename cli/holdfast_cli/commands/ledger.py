@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from holdfast_cli.app import App
-from holdfast_cli.commanding import Group, command, pass_app
+from holdfast_cli.commanding import Entry as Listed
+from holdfast_cli.commanding import LazyGroup, command, pass_app
 from holdfast_cli.exits import Exit, Failure
 from holdfast_cli.finding import find_session, reader_of
 
@@ -47,7 +48,16 @@ VERDICT_FIELDS = {
 }
 
 
-@click.group("ledger", cls=Group)
+HERE = "holdfast_cli.commands.ledger"
+VERBS = {
+    "show": Listed(f"{HERE}:show", "Show a session's entries as they are recorded."),
+    "verify": Listed(f"{HERE}:verify", "Recompute hash chains; name what is not whole."),
+    "export": Listed(f"{HERE}:export", "Write a session's record as JSON lines."),
+}
+"""Each verb in a module of its own, imported when it is used."""
+
+
+@click.group("ledger", cls=LazyGroup, entries=VERBS)
 def ledger() -> None:
     """Show, verify and export the record."""
 
@@ -200,7 +210,3 @@ async def write_export(app: App, session: str, write: Any) -> None:
         lines: AsyncIterator[str] = export_session(opened.database, await find_session(opened, session))
         async for line in lines:
             write(line)
-
-
-for each in (show, verify, export):
-    ledger.add_command(each)
