@@ -145,8 +145,23 @@ BEGIN
 END
 $$;
 
+-- An entry may go only when its session's archive is on record, which only the owner can put there.
+CREATE FUNCTION holdfast.refuse_loss() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+BEGIN
+    IF TG_OP = 'DELETE' AND EXISTS (
+        SELECT FROM holdfast.archive a WHERE a.session_key = OLD.session_key AND a.seq >= OLD.seq
+    ) THEN
+        RETURN OLD;
+    END IF;
+    RAISE EXCEPTION USING ERRCODE = 'HF005', MESSAGE = format(
+        'the ledger is append-only: %s on %I is refused', TG_OP, TG_TABLE_NAME
+    );
+END
+$$;
+
 CREATE TRIGGER entries_stay BEFORE UPDATE OR DELETE ON holdfast.entry
-    FOR EACH ROW EXECUTE FUNCTION holdfast.refuse_change();
+    FOR EACH ROW EXECUTE FUNCTION holdfast.refuse_loss();
 ALTER TABLE holdfast.entry ENABLE ALWAYS TRIGGER entries_stay;
 CREATE TRIGGER entries_are_not_truncated BEFORE TRUNCATE ON holdfast.entry
     FOR EACH STATEMENT EXECUTE FUNCTION holdfast.refuse_change();

@@ -198,7 +198,7 @@ BEGIN
     FOR f, n IN SELECT * FROM jsonb_array_elements(facts) WITH ORDINALITY LOOP
         IF f->>'key' LIKE '@%' OR f->>'kind' IN (
             'session_opened', 'model_intent', 'model_turn', 'effect_intent', 'effect_outcome', 'effect_resolved',
-            'saga_opened', 'saga_closed', 'tool_disabled', 'tool_enabled'
+            'saga_opened', 'saga_closed', 'tool_disabled', 'tool_enabled', 'session_archived'
         ) THEN
             RAISE EXCEPTION USING ERRCODE = 'HF006', MESSAGE = format(
                 'a fact "%s" of kind %s may only come from the ledger itself', f->>'key', f->>'kind'
