@@ -163,7 +163,9 @@ class Protocol(RuleBasedStateMachine):
         await process.resume()
         after = await self._row(recovery)
         if process.stall_at in (BEFORE_CLAIM, AFTER_CLAIM):
-            assert process.sent == 0, "its claim was a minute old when it dispatched"
+            fenced_anew = after["keys_refused"] > before["keys_refused"]  # by a probe's final no
+            assert process.sent == 0 or fenced_anew, "its claim was a minute old when it dispatched"
+            assert process.sent == 0 or recovery not in self.disabled, "its tool was disabled meanwhile"
         if token is None:
             return
         if token != before["token"] or before["state"] in (*FINAL, "UNKNOWN"):
@@ -212,7 +214,8 @@ class Protocol(RuleBasedStateMachine):
 
     async def _row(self, recovery: RecoveryClass) -> asyncpg.Record:
         row = await self.scene.conversation.owner.fetchrow(
-            """SELECT state, token, outcome, result, doubt, attempts_used, lease_until > clock_timestamp() AS live
+            """SELECT state, token, outcome, result, doubt, attempts_used, keys_refused,
+                   lease_until > clock_timestamp() AS live
             FROM holdfast.effect WHERE effect_id = $1""",
             self.scene.calls[recovery].effect_id,
         )

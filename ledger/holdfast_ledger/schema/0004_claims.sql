@@ -391,10 +391,19 @@ END
 $$;
 
 -- Its service will refuse the key of this effect from now on, whoever sends it: the next is sent with another. Returns
--- how many keys that makes, and extends the lease; null when a newer attempt holds the effect or it is settled.
+-- how many keys that makes, and extends the lease: a fence as good as a new claim's. Null where it is none: a newer
+-- attempt holds the effect, it is settled, its tool was disabled, or its saga takes nothing more.
 CREATE FUNCTION holdfast.refuse_key(p_effect_id text, p_token integer, p_lease interval) RETURNS integer
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, holdfast, pg_temp AS $$
-    UPDATE holdfast.effect SET keys_refused = keys_refused + 1, lease_until = clock_timestamp() + p_lease
-    WHERE effect_id = p_effect_id AND token = p_token AND state = 'CLAIMED'
+    UPDATE holdfast.effect e SET keys_refused = keys_refused + 1, lease_until = clock_timestamp() + p_lease
+    WHERE e.effect_id = p_effect_id AND e.token = p_token AND e.state = 'CLAIMED'
+      AND NOT EXISTS (
+          SELECT FROM holdfast.kill_switch k
+          WHERE k.tool = e.tool OR k.tool = '*' AND e.tier IS DISTINCT FROM 'read'
+      )
+      AND EXISTS (
+          SELECT FROM holdfast.saga g
+          WHERE g.id = e.saga_id AND (g.state IN ('OPEN', 'COMMITTING', 'FORWARD_PENDING') OR e.kind = 'undo')
+      )
     RETURNING keys_refused
 $$;
