@@ -1,4 +1,4 @@
-"""A probe's final "no" lets the same attempt send, however long it took: what its claim was fenced by still holds."""
+"""A probe's final "no" lets the same attempt send, however long it took, while its claim's gates are open."""
 
 from __future__ import annotations
 
