@@ -51,6 +51,8 @@ VERDICT_FIELDS = {
 HERE = "holdfast_cli.commands.ledger"
 VERBS = {
     "show": Listed(f"{HERE}:show", "Show a session's entries as they are recorded."),
+    "query": Listed(f"{HERE}_query:query", "Find entries in the record of all sessions, newest first."),
+    "tail": Listed(f"{HERE}_tail:tail", "Print all sessions' entries as JSON lines, oldest first."),
     "verify": Listed(f"{HERE}:verify", "Recompute hash chains; name what is not whole."),
     "export": Listed(f"{HERE}:export", "Write a session's record as JSON lines."),
 }
