@@ -267,6 +267,53 @@ class SagaPage(Wire):
     open_total: int = 0
 
 
+class FindOrphans(Wire):
+    """A page of the sagas that neither ended nor wait for a person, oldest first, after a cursor."""
+
+    task_queue: str
+    """Whose forward sides: of another queue's, another sweeper has the code."""
+    after: str | None = None
+    limit: int = 200
+    older_than: timedelta = timedelta(seconds=5)
+    """Quiet for so long: whoever works on it has had time to be seen."""
+
+
+class Orphan(Wire):
+    """A saga whose forward side, or unwinder, does not run any more. `what` is to be done about it."""
+
+    saga_id: str
+    session_id: str
+    what: Literal["unwind", "restart", "hold"]
+    state: SagaState
+    reason: str
+    restart: SagaInput | None = None
+
+
+class OrphanPage(Wire):
+    scanned: int = 0
+    orphans: tuple[Orphan, ...] = ()
+    next: str | None = None
+
+
+class SweepInput(Wire):
+    task_queue: str = ""
+    """Empty: the sweeper's own."""
+    at_most: int = 5
+    at_most_share: float = 0.01
+    """More orphans than both allow stop the sweep: that many at once is a wrong namespace before it is a loss."""
+    force: bool = False
+    """A person looked, and lets it go on."""
+    older_than: timedelta = timedelta(seconds=5)
+
+
+class SweepResult(Wire):
+    scanned: int = 0
+    started: tuple[str, ...] = ()
+    """Sagas unwound or gone on with."""
+    held: tuple[str, ...] = ()
+    alarm: str = ""
+
+
 class HoldSaga(Wire):
     """Leave a saga to a person, with the reason; nothing of it is undone."""
 
@@ -321,6 +368,12 @@ async def end_unwind(request: EndUnwind) -> SagaState:
 @activity.defn
 async def scan_sagas(request: ScanSagas) -> SagaPage:
     """Read a page of unfinished sagas."""
+    raise NotImplementedError
+
+
+@activity.defn
+async def find_orphans(request: FindOrphans) -> OrphanPage:
+    """Ask Temporal, by workflow id, what became of whoever works on each unfinished saga."""
     raise NotImplementedError
 
 
