@@ -83,6 +83,16 @@ class SagaPlan(Wire):
     tools: tuple[ToolPlan, ...] = ()
     search_attributes: bool = False
     refused: str | None = None
+    version: str = ""
+    """The version it was opened with, where an earlier run opened it: a saga goes on with that one."""
+    args: Mapping[str, Any] | None = None
+    """The arguments it was opened with; they win over those of a later run."""
+    state: SagaState = SagaState.OPEN
+    """Where it stands: an earlier run may have moved it on."""
+    past_pivot: bool = False
+    reason: str = ""
+    result: Any = None
+    """Of its end, if it has ended."""
 
     def tool(self, name: str) -> ToolPlan | None:
         return next((plan for plan in self.tools if plan.name == name), None)
@@ -102,6 +112,8 @@ class ExecuteStep(Wire):
     authorization: Authorization
     pivot: bool = False
     """Once it is DONE the saga is past its pivot."""
+    timeout: timedelta | None = None
+    """Of one attempt, where the saga wants another than the tool's own."""
     outbox: tuple[Fact, ...] = ()
     trace: Mapping[str, str] = Field(default_factory=dict)
 
@@ -159,6 +171,8 @@ class StepPlan(Wire):
     """Of completion; an unwind goes from the highest down."""
     undo: str | None = None
     undo_version: str | None = None
+    undo_timeout: timedelta = timedelta(minutes=2)
+    """Of one attempt of the undo, or of asking again what became of the step."""
     undo_missing: bool = False
     """The undo is declared and its arguments could not be made: a person must give them."""
     undo_if_unknown: str | None = None
@@ -325,7 +339,11 @@ class HoldSaga(Wire):
 
 @activity.defn
 async def open_saga(request: OpenSaga) -> SagaPlan:
-    """Resolve the saga's tools into a stored catalogue; write its row and first entry."""
+    """Resolve the saga's tools into a stored catalogue; write its row and first entry.
+
+    Opened again it tells where it stands. Of one that is COMMITTING or FORWARD_PENDING the steps that failed are
+    opened again, each under a new key: past its pivot a saga can only try further.
+    """
     raise NotImplementedError
 
 
