@@ -26,6 +26,8 @@ PASSED_THROUGH = (
             "outbox",
             "probing",
             "requests",
+            "running",
+            "scheduling",
             "state",
         )
     ),

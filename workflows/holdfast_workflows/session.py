@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 from holdfast import contracts
-from holdfast.contracts import CallOutcome, CloseSession, ExecuteCall, ModelTurn, OpenSession, TurnResult
+from holdfast.contracts import CloseSession, ModelTurn, OpenSession, TurnResult
 from holdfast.facts import Fact, Kind
 from holdfast.messages import SESSION_WORKFLOW, Command, SessionResult
 from holdfast.states import SessionStatus
@@ -24,23 +23,11 @@ from holdfast_workflows.alarm import Alarm
 from holdfast_workflows.display import Display
 from holdfast_workflows.handlers import Handlers
 from holdfast_workflows.outbox import Outbox
-from holdfast_workflows.probing import Probing
-from holdfast_workflows.state import OpenCall, OpenRequest, OpenTurn, SessionState
+from holdfast_workflows.running import RunningCalls
+from holdfast_workflows.scheduling import SHORT, options
+from holdfast_workflows.state import OpenRequest, OpenTurn, SessionState
 
-_SHORT = timedelta(minutes=1)
 _TURN = "turn"
-
-
-def _options(activity_id: str, summary: str, timeout: timedelta) -> workflow.ActivityConfig:
-    """What every scheduled activity carries. An effect ends by returning its outcome, so retries do not end it."""
-    return workflow.ActivityConfig(
-        activity_id=activity_id,
-        summary=summary[:200],
-        start_to_close_timeout=timeout,
-        heartbeat_timeout=contracts.LEASE,
-        retry_policy=contracts.SETTLE,
-        cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-    )
 
 
 @workflow.defn(name=SESSION_WORKFLOW)
@@ -53,8 +40,7 @@ class AgentSession(Handlers):
         self.outbox = Outbox(self.state)
         self.display = Display(self.state)
         self.alarm = Alarm()
-        self._running: dict[str, workflow.ActivityHandle[CallOutcome]] = {}
-        self._probing = Probing(self.state, self._start_probe)
+        self._running = RunningCalls(self.state, self.outbox)
 
     @workflow.run
     async def run(self, start: Any, carried: SessionState | None = None) -> SessionResult:
@@ -103,7 +89,7 @@ class AgentSession(Handlers):
         plan = await workflow.execute_activity(
             contracts.open_session,
             opening,
-            **_options("open", f"open a session of agent {state.agent}", _SHORT),
+            **options("open", f"open a session of agent {state.agent}", SHORT),
         )
         if plan.refused:
             raise ApplicationError(plan.refused, type="session_refused", non_retryable=True)
@@ -155,7 +141,7 @@ class AgentSession(Handlers):
         handle = workflow.start_activity(
             contracts.model_turn,
             turn.model_copy(update={"outbox": self.outbox.board(_TURN)}),
-            **_options(f"turn-{turn.turn}", summary, contracts.MODEL_TIMEOUT),
+            **options(f"turn-{turn.turn}", summary, contracts.MODEL_TIMEOUT),
         )
         with contextlib.suppress(asyncio.CancelledError):  # by a Temporal cancel: `run` goes on from it
             await workflow.wait_condition(lambda: handle.done() or self._stopping())
@@ -187,8 +173,7 @@ class AgentSession(Handlers):
             self._absorb(turn)
             self.display.show(*calls.waiting_for(turn))
             if not request.held:
-                self._schedule(turn)
-                self._probing.tend(turn)
+                self._running.schedule(turn)
             if request.held and not self._running:
                 return
             if all(call.settled for call in turn.calls):
@@ -197,109 +182,38 @@ class AgentSession(Handlers):
                 request.held = older
                 continue
             if not self._running and self._should_continue_as_new():
-                self._probing.stop()
+                self._running.stop_probing()
                 return  # nothing is in flight: the next run goes on waiting
             await self.alarm.wait(
                 lambda: self._has_news(turn), until=calls.next_wake(turn), why="an approval expires, or a wait ends"
             )
-        self._probing.stop()
+        self._running.stop_probing()
         self.state.incoming.append(turn.results())
         request.turn = None
 
     def _absorb(self, turn: OpenTurn) -> None:
         """Take in what came since the last look: decisions, answers, resolutions, finished calls."""
         state, now = self.state, workflow.now()
-        for number in [number for number, handle in self._running.items() if handle.done()]:
-            self._finished(turn, number)
+        self._running.take_finished(turn)
         if state.close:
-            calls.cancel_open(state, turn, "the session is being closed", now, frozenset(self._running))
+            calls.cancel_open(state, turn, "the session is being closed", now, self._running.numbers)
         calls.answer_question(state, turn)
         calls.apply_decisions(state, turn, now)
-        for number, outcome in self._probing.answers():
-            self._take_outcome(turn, number, outcome)
+        self._running.take_answers(turn)
         for resolve in state.resolved:
             calls.apply_resolution(turn, resolve)
             if resolve.what == "probe":
-                self._probing.ask_now(resolve.call)
+                self._running.probe_now(resolve.call)
         state.resolved.clear()
-
-    def _finished(self, turn: OpenTurn, number: str) -> None:
-        handle = self._running.pop(number)
-        try:
-            outcome = handle.result()
-        except ActivityError as error:
-            self.outbox.ended(number, told=False)
-            if is_cancelled_exception(error):
-                return  # before it was dispatched: whoever cancelled it settles it
-            outcome = requests.lost_call(turn.call(number), error)
-        else:
-            self.outbox.ended(number, told=outcome.held is None)
-        self._take_outcome(turn, number, outcome)
-
-    def _take_outcome(self, turn: OpenTurn, number: str, outcome: CallOutcome) -> None:
-        if outcome.held and self.state.request:
-            self.state.request.held = outcome.held
-            return
-        calls.apply_outcome(self.state, turn, turn.call(number), outcome, workflow.now())
-
-    def _schedule(self, turn: OpenTurn) -> None:
-        assert self.state.plan is not None
-        room = self.state.plan.limits.parallel_calls - len(self._running)
-        for call in calls.ready(turn, set(self._running))[: max(room, 0)]:
-            self._running[call.number] = self._start_call(turn, call)
-
-    def _call_request(self, turn: OpenTurn, call: OpenCall) -> ExecuteCall:
-        state, plan = self.state, calls.plan_of(self.state, call)
-        assert state.plan
-        assert state.request
-        assert call.authorization
-        return ExecuteCall(
-            session_id=workflow.info().workflow_id,
-            turn=turn.number,
-            head=turn.head,
-            call=call.number,
-            tool_use_id=call.call.tool_use_id,
-            tool=call.call.tool,
-            digest=call.call.digest,
-            tier=call.tier if call.tier is not plan.tier else None,
-            catalogue=state.plan.catalogue,
-            saga=state.request.saga,
-            authorization=call.authorization,
-            attempts=plan.attempts,
-            trace=state.request.trace,
-        )
-
-    def _start_call(self, turn: OpenTurn, call: OpenCall) -> workflow.ActivityHandle[CallOutcome]:
-        plan = calls.plan_of(self.state, call)
-        request = self._call_request(turn, call)
-        return workflow.start_activity(
-            contracts.execute_call,
-            request.model_copy(update={"outbox": self.outbox.board(call.number)}),
-            **_options(
-                f"turn-{call.number}.{call.call.tool}",
-                f"{call.call.tool} {call.call.preview}",
-                plan.timeout + contracts.RECORD_MARGIN,
-            ),
-        )
-
-    def _start_probe(self, turn: OpenTurn, call: OpenCall) -> workflow.ActivityHandle[CallOutcome]:
-        options = _options(
-            f"turn-{call.number}.{call.call.tool}.probe-{workflow.info().get_current_history_length()}",
-            f"did {call.call.tool} {call.call.preview} happen?",
-            _SHORT,
-        )
-        options["cancellation_type"] = workflow.ActivityCancellationType.TRY_CANCEL  # it sends nothing
-        return workflow.start_activity(contracts.probe_call, self._call_request(turn, call), **options)
 
     def _has_news(self, turn: OpenTurn) -> bool:
         state = self.state
         return bool(
             self._stopping()
             or (not self._running and self._should_continue_as_new())
-            or (state.close and any(not call.settled and call.number not in self._running for call in turn.calls))
+            or (state.close and any(not c.settled and c.number not in self._running.numbers for c in turn.calls))
             or state.resolved
-            or self._probing.has_news()
-            or any(handle.done() for handle in self._running.values())
+            or self._running.has_news()
             or calls.has_answer(state, turn)
         )
 
@@ -311,24 +225,15 @@ class AgentSession(Handlers):
         state = self.state
         aborted = state.abort is not None or state.interrupt is None
         reason = requests.stopped("aborted" if aborted else "interrupted", state.abort or state.interrupt)
-        self._probing.stop()
+        self._running.stop_probing()
         if request.turn is not None:
-            await self._settle_running(request.turn)
+            await self._running.stop(request.turn)
             calls.cancel_open(state, request.turn, reason, workflow.now())
             state.incoming.append(request.turn.results())
             request.turn = None
         outcome = SessionStatus.ABORTED if aborted else SessionStatus.COMPLETED
         self._finish_request(request, outcome, reason=reason)
         state.abort = state.interrupt = None
-
-    async def _settle_running(self, turn: OpenTurn) -> None:
-        """Ask what runs to stop, and wait: dispatched writes finish, the rest is cancelled."""
-        for handle in self._running.values():
-            handle.cancel()
-        while self._running:
-            await workflow.wait_condition(lambda: any(handle.done() for handle in self._running.values()))
-            for number in [number for number, handle in self._running.items() if handle.done()]:
-                self._finished(turn, number)
 
     def _finish_request(
         self, request: OpenRequest, outcome: SessionStatus, *, reason: str = "", committed: bool = False
@@ -419,7 +324,7 @@ class AgentSession(Handlers):
         await workflow.execute_activity(
             contracts.close_session,
             closing,
-            **_options("close", f"close the session: {status}", _SHORT),
+            **options("close", f"close the session: {status}", SHORT),
         )
         self.outbox.ended("close", told=True)
         self.display.show(status, reason)

@@ -1,0 +1,24 @@
+"""What every activity that a session schedules carries: a name for people, its timeouts, its retries."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio import workflow
+
+from holdfast import contracts
+
+SHORT = timedelta(minutes=1)
+"""Start-to-close of an activity that only asks or tells Postgres."""
+
+
+def options(activity_id: str, summary: str, timeout: timedelta) -> workflow.ActivityConfig:
+    """An effect ends by returning its outcome, so retries do not end it."""
+    return workflow.ActivityConfig(
+        activity_id=activity_id,
+        summary=summary[:200],
+        start_to_close_timeout=timeout,
+        heartbeat_timeout=contracts.LEASE,
+        retry_policy=contracts.SETTLE,
+        cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    )
