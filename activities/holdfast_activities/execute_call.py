@@ -59,16 +59,18 @@ class CallExecutions:
         effects: EffectSettings = EffectSettings(),  # noqa: B008 - frozen
         faults: FaultPoints = no_faults,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         """Args:
         secrets: what tools may read, by name: only what `[secrets] allow` lists.
         worker: identity that stands in the ledger's intent entries.
         observe: called once per granted attempt, whatever became of it.
+        transport: what tools' requests leave by; closed with this. Plain HTTP connections where none is given.
         """
         self._ledger = ledger
         self._book = book
         self._worker = worker
-        self._transport = httpx2.AsyncHTTPTransport(retries=0)
+        self._transport = transport or httpx2.AsyncHTTPTransport(retries=0)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="holdfast-tool")
         self._now = now
         self._around = Surroundings(

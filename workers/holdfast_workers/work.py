@@ -80,7 +80,7 @@ async def open_work(
         calls = CallExecutions(
             ledger=ledger,
             book=book,
-            resources=_resources(config, directory, ledger, environ),
+            resources=resources_of(config, directory, ledger, environ),
             secrets={name: environ[name] for name in config.secrets.allow if name in environ},
             worker=worker,
             observe=telemetry.observe_call,
@@ -123,7 +123,7 @@ async def has_search_attributes(client: Client) -> bool:
     return {attribute.name for attribute in attributes.ALL} <= set(known.custom_attributes)
 
 
-def _resources(config: Config, directory: Path, ledger: Ledger, environ: Mapping[str, str]) -> Resources:
+def resources_of(config: Config, directory: Path, ledger: Ledger, environ: Mapping[str, str]) -> Resources:
     workspace = directory / config.workspace.path
     if not workspace.is_dir():
         raise SettingsError(f"The workspace `{workspace}` is no directory; set `[workspace] path`.")

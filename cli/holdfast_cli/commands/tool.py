@@ -134,27 +134,47 @@ def text_of(card: ToolCard) -> str:
         "holdfast tool check",
         "holdfast tool check holdfast_tools:word_counts",
         "holdfast tool check --json",
+        'holdfast tool check acme.tools:refund --crash --args \'{"order": "TEST-{run}"}\' --count ./refunds.sh',
     ),
     fields={
-        "ok": "whether a worker would load all of it",
+        "ok": "whether a worker would load all of it; with --crash, whether its class held",
         "checked": "what was looked at",
-        "problems": "what a worker would refuse, one line each",
+        "problems": "what a worker would refuse, or what contradicts the declared class, one line each",
         "warnings": "what works, and will give a model or a person trouble, one line each",
+        "verdict": "with --crash: what the declared class really gives",
+        "runs": "with --crash: point, crashed, attempts, sent, keys, effects, state, seconds and effect_id of each",
     },
 )
 @click.argument("name", required=False)
+@click.option("--crash", is_flag=True, help="Call it for real, and lose its worker at each fault point.")
+@click.option("--args", "arguments", metavar="JSON", help="With --crash: its arguments, or `@FILE`.")
+@click.option("--count", metavar="COMMAND", help="With --crash: prints how many such effects stand at the service.")
+@click.option("--count-url", metavar="URL", help="The same: an address that answers the number.")
 @pass_app
-def check(app: App, name: str | None) -> int:
+def check(
+    app: App, name: str | None, crash: bool, arguments: str | None, count: str | None, count_url: str | None
+) -> int:
     """Load a tool as a worker would, and say what is wrong with it. Without NAME: all that holdfast.toml mentions.
 
     NAME is a tool's name or `module:attribute`. Exit code 1 when a worker would refuse something, 3 for an unknown
     name; a warning leaves it at 0.
+
+    With --crash it REALLY CALLS THE TOOL'S SERVICE, six times or more: use a test account. The tool runs once
+    undisturbed, and once for each fault point, where its worker is killed; another worker then does what the
+    declared recovery class says. Requests through `ToolContext.http` are counted; whether the service did the work
+    once, only --count can tell. In --args, `{run}` becomes a number from 1 to 6 and `{check}` a random word. It
+    needs Postgres, and leaves sessions of the agent `tool-check` in the ledger. Exit code 1 when the class did not
+    hold.
     """
     from holdfast_activities.tools import findings
 
     book = book_of(app)
     if name and name not in book.names() and ":" not in name:
         raise Failure(missing(name, book), Exit.MISSING)
+    if crash:
+        return crash_of(app, book, name, arguments, count, count_url)
+    if arguments or count or count_url:
+        raise Failure("--args, --count and --count-url go with --crash.", Exit.USAGE)
     found = {name: findings.check(book, name)} if name else findings.check_all(book)
     lines: dict[str, list[str]] = {"error": [], "warning": []}
     for where, each in ((where, each) for where, several in found.items() for each in several):
@@ -166,9 +186,26 @@ def check(app: App, name: str | None) -> int:
         "checked": list(found),
         "problems": lines["error"],
         "warnings": lines["warning"],
+        "verdict": None,
+        "runs": None,
     }
     app.out.one(result, text)
     return Exit.FAILED if lines["error"] else Exit.DONE
+
+
+def crash_of(
+    app: App, book: ToolBook, name: str | None, arguments: str | None, count: str | None, count_url: str | None
+) -> int:
+    from holdfast.errors import DeclarationError
+    from holdfast_cli.commands.crash_check import crash_check
+
+    if name is None:
+        raise Failure("Name the tool that --crash is to check.", Exit.USAGE)
+    try:
+        card = book.find(name)
+    except DeclarationError as error:
+        raise Failure(str(error)) from error
+    return crash_check(app, book, card, arguments=arguments or "{}", count=count, count_url=count_url)
 
 
 for each in (list_tools, show, check, disable, enable):

@@ -1,6 +1,7 @@
 """`python -m holdfast_workers.chaos.worker --health-port N --faults DIR`: a worker with fault points.
 
-It is the production worker in everything else. The only other composition root than `holdfast_workers.worker`'s.
+It is the production worker in everything else. Besides `holdfast_workers.worker` there are only this composition root
+and that of `holdfast_workers.crash_check.attempts`.
 """
 
 from __future__ import annotations
