@@ -8,6 +8,8 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from temporalio.api.enums.v1 import EventType
@@ -339,3 +341,26 @@ async def test_verify_holds_the_ledger_against_what_temporal_was_told(cli):
     lost = await cli("ledger", "verify", session_id, "--temporal", "--json")
     assert lost.code == 1
     assert any("turn-1.1.write_file" in bad["problem"] for bad in lost.json["bad"])
+
+
+async def test_a_follower_is_not_told_of_a_status_from_before_what_was_sent(cli, owner):
+    session_id = (await cli("start", "hello", "-q")).out.strip()
+    await cli.house.until(session_id, "idle")
+    for command, code in [
+        (("send", session_id, "Write file notes.txt saying Buy milk"), 5),
+        (("approve", session_id), 0),
+    ]:
+        async with untold(owner, session_id):
+            assert (await cli(*command)).code == 0
+            following = asyncio.create_task(cli("attach", session_id, "--until", "waiting"))
+            await asyncio.wait({following}, timeout=0.7)
+            assert not following.done()
+        assert (await asyncio.wait_for(following, 20)).code == code
+
+
+@asynccontextmanager
+async def untold(owner, session_id: str) -> AsyncIterator[None]:
+    """The session goes on, and for this block the ledger cannot be told of it."""
+    async with owner.transaction():
+        await owner.execute("SELECT FROM holdfast.session WHERE id = $1 FOR NO KEY UPDATE", session_id)
+        yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Literal, cast
 
 from holdfast.errors import HoldfastError
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from holdfast_ledger.store import Ledger
     from holdfast_ledger.views import Session
     from holdfast_ledger.watching import Told, WatchEvent
+    from holdfast_workers.client import Holdfast
+    from holdfast_workers.whereabouts import Whereabouts
 
 Until = Literal["end", "idle", "waiting"]
 
@@ -31,6 +33,8 @@ QUIET_S = 5.0
 """How long a session may stay unopened before the follower wonders."""
 TEMPORAL_AGAIN_S = 1.0
 """How often to try a Temporal that is away."""
+LOOK_FIRST_S, LOOK_LAST_S = 0.03, 1.0
+"""How soon to look again whether the session has taken up what it was sent, and how rarely after a while."""
 MOVES = frozenset(
     {
         "model_turn",
@@ -86,6 +90,9 @@ class Follower:
         self._session_id = session_id
         self._view = view
         self._awaited = awaited
+        self._client: Holdfast | None = None
+        self._temporal_answered = asyncio.Event()
+        self._looks_at_each = False
         self._stops = {status for status in SessionStatus if status.ended}
         if until in ("idle", "waiting"):
             self._stops.add(SessionStatus.IDLE)
@@ -107,7 +114,10 @@ class Follower:
                 if not watching.done() and (await self._session()).first_run_id is not None:
                     await asyncio.wait({watching}, timeout=LEDGER_LAGS_S)
                 # A session that was terminated, or refused at its opening, tells nothing to the ledger.
-                return watching.result() if watching.done() else await self._end(ending.result())
+                if watching.done():
+                    return watching.result()
+                result = ending.result()
+                return await self._end(await self._session(), SessionStatus(result.status), result.reason)
             finally:
                 for task in (watching, ending, hinting):
                     task.cancel()
@@ -127,7 +137,7 @@ class Follower:
                 if not isinstance(happened, Told):
                     continue
                 self._recognise(happened)
-                if happened.entry.kind not in MOVES:
+                if happened.entry.kind not in MOVES and not self._looks_at_each:
                     continue
                 if (code := await self._stopped(happened.entry.seq)) is not None:
                     return code
@@ -139,13 +149,45 @@ class Follower:
             self._awaited = None
 
     async def _stopped(self, seen: int) -> int | None:
-        """The exit code if the session is where the follower leaves, and all of it up to there is shown."""
-        session = await self._session()
-        if session.status not in self._stops or (self._awaited and not session.status.ended):
-            return None
-        if await self._patience.ask(lambda: self._reader.timeline(self._session_id, after=seen, limit=1)):
-            return None
-        return await self._end(None)
+        """The exit code if the session is where the follower leaves, and all of it up to there is shown.
+
+        Waits while something was sent to the session that it has not taken up: its status is from before that.
+        """
+        self._looks_at_each = False
+        pause, wondering = LOOK_FIRST_S, asyncio.get_running_loop().time() + QUIET_S
+        while self._may_leave(await self._session()):
+            found = await self._whereabouts()
+            session = await self._session()  # the ledger may have been told meanwhile
+            if await self._patience.ask(lambda: self._reader.timeline(self._session_id, after=seen, limit=1)):
+                self._looks_at_each = True  # it may stand here, once that is shown
+                return None
+            status = session.status if session.status.ended or not found else found.standing(session.status)
+            if status in self._stops:
+                return await self._end(session, status, session.status_reason if status is session.status else None)
+            if found and found.untaken and asyncio.get_running_loop().time() > wondering:
+                wondering = float("inf")
+                self._note("No worker has taken up yet what the session was sent; is one running?")
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LOOK_LAST_S)
+        return None
+
+    def _may_leave(self, session: Session) -> bool:
+        return session.status in self._stops and (not self._awaited or session.status.ended)
+
+    async def _whereabouts(self) -> Whereabouts | None:
+        """Where Temporal has the session, once it answers; None where it has no such session."""
+        from holdfast_workers.temporal import TemporalUnavailable
+        from holdfast_workers.whereabouts import whereabouts
+
+        if (await self._session()).status.ended:
+            return None  # reading what is over needs no Temporal
+        while True:
+            await self._temporal_answered.wait()
+            if self._client is None:
+                return None
+            with suppress(TemporalUnavailable):
+                return await whereabouts(self._client.temporal, self._session_id)
+            await asyncio.sleep(TEMPORAL_AGAIN_S)
 
     async def _hint(self) -> None:
         """Say it once where nothing happens because nobody works."""
@@ -166,10 +208,12 @@ class Follower:
         told = False
         while True:
             try:
-                async with self._app.client() as client:
+                async with self._app.client() as self._client:
                     told = False
-                    return await client.result(self._session_id)
+                    self._temporal_answered.set()
+                    return await self._client.result(self._session_id)
             except TemporalUnavailable:
+                self._temporal_answered.clear()
                 address = connect_options(self._app.settings.temporal)["target_host"]
                 if not told:
                     self._note(f"Temporal at {address} does not answer; the session goes on when it is back.")
@@ -177,17 +221,16 @@ class Follower:
             except LedgerUnavailable:
                 pass  # whoever watches the ledger tells
             except HoldfastError:
+                self._client = None  # it does not know the session
+                self._temporal_answered.set()
                 await asyncio.Event().wait()
             await asyncio.sleep(TEMPORAL_AGAIN_S)
 
     def _note(self, text: str) -> None:
         self._view.show(Event("note", self._session_id, {"text": text}))
 
-    async def _end(self, result: SessionResult | None) -> int:
+    async def _end(self, session: Session, status: SessionStatus, reason: str | None) -> int:
         """Show how it stands, and say with which code to leave."""
-        session = await self._session()
-        status = SessionStatus(result.status) if result else session.status
-        reason = result.reason if result else session.status_reason
         fields = {
             "status": status,
             "reason": reason or "",
