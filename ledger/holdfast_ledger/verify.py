@@ -1,201 +1,204 @@
-"""Proving that nobody edited the record: recompute a session's chain, from rows or from an export.
+"""Proving that nobody edited the record in a database: its chains, its checkpoints, its archives, its guards.
 
-The hash of an entry covers every stored byte of it and the hash before, so the first entry that does not fit is
-the first one that was changed, moved, added or lost. What this cannot see: a whole chain rewritten, head and all.
+Everything is hashed here, never by the database's own functions, which whoever edits the record could edit too.
+What this cannot see from the database alone: all of it put back or rewritten together. A checkpoint that somebody
+kept elsewhere shows that.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
+from operator import itemgetter
+from uuid import UUID
 
 import asyncpg
 
-from holdfast_ledger.database import Database
+from holdfast import ids
+from holdfast_ledger import schema_versions
+from holdfast_ledger.chain import Chain, ChainCheck, ChainEntry, Point, Verdict
+from holdfast_ledger.checkpointing import read_log
+from holdfast_ledger.checkpoints import LOG, Checkpoint, LogCheck
+from holdfast_ledger.database import Database, Rows
 from holdfast_ledger.errors import SessionMissing
+from holdfast_ledger.signing import TrustedKeys
 
-VERSION = 1
-_NULL = b"\xff" * 8
+GUARDS = "@guards"
+ARCHIVES = "@archives"
+"""These, and `@checkpoints`, stand in a verdict where a session's id would: no session can have them."""
 
-
-@dataclass(frozen=True, slots=True)
-class ChainEntry:
-    """One entry as it is hashed. Times are microseconds since 1970 in UTC; `key_id` None is a plain body."""
-
-    seq: int
-    version: int
-    fact_key: str
-    fact_digest: bytes
-    kind: str
-    at: int
-    recorded_at: int
-    turn: int | None
-    call: str | None
-    effect_id: str | None
-    token: int | None
-    saga_id: str | None
-    tool: str | None
-    tier: str | None
-    outcome: str | None
-    actor: str | None
-    args_digest: str | None
-    latency_us: int | None
-    key_id: str | None
-    body: bytes
-    prev: bytes
-    hash: bytes
+_SESSIONS_AT_ONCE = 500
+_ENTRIES_AT_ONCE = 10_000
+_ROW_GUARDS = {"entries_stay", "rows_stay"}
+_TABLE_GUARDS = {"entries_are_not_truncated", "rows_are_not_truncated"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chain:
-    """Where a session's chain stands: `seq` entries, the last one with hash `head`."""
+class Standing:
+    """A chain as it was read: where to begin with it, and what checkpoints say of it."""
 
-    session_id: str
-    session_key: str
-    seq: int
-    head: bytes
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """`problem` None: the chain is whole. Otherwise what is wrong, with entry `bad_seq` as the first bad one."""
-
-    session_id: str
-    entries: int
-    problem: str | None = None
-    bad_seq: int | None = None
+    chain: Chain
+    archive: Point | None = None
+    since: Point | None = None
+    claims: tuple[Point, ...] = ()
 
     @property
-    def ok(self) -> bool:
-        return self.problem is None
+    def first(self) -> int:
+        """The first entry to be read."""
+        return max(self.archive.seq + 1 if self.archive else 1, self.since.seq if self.since else 1)
 
 
-def entry_hash(entry: ChainEntry) -> bytes:
-    """The same bytes as `holdfast.entry_hash` in Postgres, version 1."""
-    fields = (
-        "holdfast.entry.1",
-        entry.prev,
-        entry.seq,
-        entry.fact_key,
-        entry.fact_digest,
-        entry.kind,
-        entry.at,
-        entry.recorded_at,
-        entry.turn,
-        entry.call,
-        entry.effect_id,
-        entry.token,
-        entry.saga_id,
-        entry.tool,
-        entry.tier,
-        entry.outcome,
-        entry.actor,
-        entry.args_digest,
-        entry.latency_us,
-        entry.key_id,
-        entry.body,
-    )
-    return hashlib.sha256(b"".join(map(_prefixed, fields))).digest()
-
-
-def chain_start(session_id: str, session_key: str) -> bytes:
-    """What the first entry of a session points back to."""
-    return hashlib.sha256(b"".join(map(_prefixed, ("holdfast.chain.1", session_id, session_key)))).digest()
-
-
-def _prefixed(value: str | bytes | int | None) -> bytes:
-    """A length of 8 bytes and the value; null has a length no value can have."""
-    if value is None:
-        return _NULL
-    data = value if isinstance(value, bytes) else str(value).encode()
-    return len(data).to_bytes(8, "big") + data
-
-
-def verify_chain(chain: Chain, entries: Iterable[ChainEntry]) -> Verdict:
-    """Compare a session's entries, oldest first, with each other and with where the chain says it stands."""
-    expected, prev, number = 1, chain_start(chain.session_id, chain.session_key), 0
-    for entry in entries:
-        number += 1
-        problem = _wrong(entry, expected, prev)
-        if problem:
-            return Verdict(
-                session_id=chain.session_id, entries=number, problem=problem, bad_seq=min(entry.seq, expected)
-            )
-        expected, prev = entry.seq + 1, entry.hash
-    last = expected - 1
-    if last < chain.seq:
-        problem = f"the chain stands at entry {chain.seq}, and the entries after {last} are missing"
-    elif last > chain.seq:
-        problem = f"entry {chain.seq + 1} and those after it were never written by the ledger"
-    elif last and prev != chain.head:
-        problem = "the last entry is not the one the chain ends with"
-    else:
-        return Verdict(session_id=chain.session_id, entries=number)
-    bad = min(last, chain.seq) + (0 if last == chain.seq else 1)
-    return Verdict(session_id=chain.session_id, entries=number, problem=problem, bad_seq=bad)
-
-
-def _wrong(entry: ChainEntry, expected: int, prev: bytes) -> str | None:
-    if entry.seq > expected:
-        return f"entry {expected} is missing"
-    if entry.seq < expected:
-        return f"entry {entry.seq} is there twice"
-    if entry.version != VERSION:
-        return f"entry {entry.seq} has hash version {entry.version}, which this verifier does not know"
-    if entry_hash(entry) != entry.hash:
-        return f"entry {entry.seq} was changed: its content does not have the hash it carries"
-    if entry.prev != prev:
-        return f"entry {entry.seq} does not follow the entry before it: one of the two was replaced"
-    return None
-
-
-async def verify_session(database: Database, session_id: str) -> Verdict:
-    """Raises `SessionMissing`, `LedgerUnavailable`."""
-    async for chain, entries in read_chains(database, session_id):
-        return verify_chain(chain, entries)
+async def verify_session(database: Database, session_id: str, *, since: int = 0) -> Verdict:
+    """Raises `SessionMissing` where nothing knows of such a session, `LedgerUnavailable`."""
+    async for verdict in _verify(database, session_id, since):
+        return verdict
     raise SessionMissing(f"There is no session `{session_id}`.")
 
 
-async def verify_all(database: Database) -> AsyncIterator[Verdict]:
-    """Every session's verdict, oldest session first."""
-    async for chain, entries in read_chains(database, None):
-        yield verify_chain(chain, entries)
+async def verify_all(database: Database, *, since: int = 0) -> AsyncIterator[Verdict]:
+    """Every session's verdict, oldest session first, then those of sessions that only a checkpoint remembers.
 
-
-_SESSIONS_AT_ONCE = 200
-_ENTRIES_AT_ONCE = 20_000
-
-
-async def read_chains(database: Database, session_id: str | None) -> AsyncIterator[tuple[Chain, list[ChainEntry]]]:
-    """Chains with all their entries: of one session, or of all in the order they began.
-
-    Each batch of sessions is read in one snapshot, since living sessions grow.
+    `since`: the number of a checkpoint. What is older is not read again, only that it still stands as it said.
     """
+    async for verdict in _verify(database, None, since):
+        yield verdict
+
+
+async def verify_checkpoints(
+    database: Database, trusted: TrustedKeys, *, held: Iterable[Checkpoint] = ()
+) -> Verdict:
+    """The whole log, and that it holds what somebody kept elsewhere."""
+    check = LogCheck(trusted, held)
+    async for checkpoint, advances in read_log(database):
+        check.next(checkpoint, advances)
+    check.finish()
+    bad_number, problem = check.bad or (None, None)
+    return Verdict(session_id=LOG, entries=check.read, problem=problem, bad_seq=bad_number)
+
+
+async def verify_archives(database: Database) -> Verdict:
+    """Every archive on record was told in the chain `@operations`, with its file's digest."""
+    rows = await database.rows("archives")
+    for row in rows:
+        if row["told"] != archive_told(row["session_id"], row["seq"], row["head"], row["file"], row["file_digest"]):
+            problem = f"the archive of `{row['session_id']}` ({row['file']}) was never told in `@operations`"
+            return Verdict(session_id=ARCHIVES, entries=len(rows), problem=problem)
+    return Verdict(session_id=ARCHIVES, entries=len(rows))
+
+
+def archive_told(session_id: str, seq: int, head: bytes, file: str, file_digest: str) -> bytes:
+    """The body of the entry that an archive is told with."""
+    told = {"session": session_id, "entries": seq, "head": head.hex(), "file": file, "sha256": file_digest}
+    return ids.canonical(told)
+
+
+async def verify_guards(database: Database) -> Verdict:
+    """The triggers refuse in every mode, the functions are this version's, and no role may do more than read."""
+    async with database.snapshot() as rows:
+        tables = await rows("guarded_tables")
+        functions = await rows("function_sources")
+        powers = await rows("powers")
+    problem = _weak_table(tables) or _foreign_function(functions) or _power(powers)
+    return Verdict(session_id=GUARDS, entries=len(tables) + len(functions), problem=problem)
+
+
+def _weak_table(tables: list[asyncpg.Record]) -> str | None:
+    for row in tables:
+        guards = set(row["guards"])
+        if not guards & _ROW_GUARDS:
+            return f"the trigger of `{row['name']}` that refuses UPDATE and DELETE is gone, disabled or replaced"
+        if not guards & _TABLE_GUARDS:
+            return f"the trigger of `{row['name']}` that refuses TRUNCATE is gone, disabled or replaced"
+    return None
+
+
+def _foreign_function(functions: list[asyncpg.Record]) -> str | None:
+    ours = "".join(migration.sql for migration in schema_versions.migrations())
+    return next(
+        (f"the function `{row['name']}` was replaced" for row in functions if row["source"] not in ours), None
+    )
+
+
+def _power(powers: list[asyncpg.Record]) -> str | None:
+    return next((f"`{row['role']}` may {row['power']} on `{row['name']}`" for row in powers), None)
+
+
+async def _verify(database: Database, session_id: str | None, since: int) -> AsyncIterator[Verdict]:
+    """Some sessions at a time, each time in one snapshot, since living sessions grow."""
     after = None
     while True:
         async with database.snapshot() as rows:
-            chains = _first_chains(await rows("chains", session_id, after, _SESSIONS_AT_ONCE))
-            entries: dict[str, list[ChainEntry]] = {chain.session_key: [] for chain in chains}
-            for row in await rows("chain_entries", list(entries)):
-                session_key, *columns = row.values()
-                entries[str(session_key)].append(ChainEntry(*columns))
-        for chain in chains:
-            yield chain, entries[chain.session_key]
-        if session_id is not None or not chains:
-            return
-        after = chains[-1].session_key
+            standings = await _standings(rows, session_id, after, since)
+            entries = await _entries(rows, standings)
+            verdicts = [await _verdict(rows, each, entries[each.chain.session_key]) for each in standings]
+        for verdict in verdicts:
+            yield verdict
+        if session_id is not None or not standings:
+            break
+        after = standings[-1].chain.session_key
+    for row in await database.rows("lost_sessions", session_id):
+        problem = f"the session is gone: checkpoint {row['number']} knows {row['seq']} entries of it"
+        yield Verdict(session_id=row["session_id"], entries=0, problem=problem, bad_seq=1)
 
 
-def _first_chains(rows: list[asyncpg.Record]) -> list[Chain]:
-    """As many chains as may be held in memory with their entries, at least one."""
-    chains: list[Chain] = []
+async def _verdict(rows: Rows, standing: Standing, entries: list[ChainEntry]) -> Verdict:
+    """`entries` were read with those of other sessions; what a long one has beyond them is read here."""
+    check = ChainCheck(standing.chain, archive=standing.archive, since=standing.since, claims=standing.claims)
+    check.read(entries)
+    async for more in _rest(rows, standing, entries):
+        check.read(more)
+    return check.verdict()
+
+
+async def read_chain(database: Database, session_id: str) -> tuple[Chain, list[ChainEntry]]:
+    """A chain with all its entries that are not archived. Raises `SessionMissing`, `LedgerUnavailable`."""
+    async with database.snapshot() as rows:
+        standings = await _standings(rows, session_id, None, 0)
+        if not standings:
+            raise SessionMissing(f"There is no session `{session_id}`.")
+        standing = standings[0]
+        entries = (await _entries(rows, standings))[standing.chain.session_key]
+        rest = [entry async for more in _rest(rows, standing, entries) for entry in more]
+    return standing.chain, entries + rest
+
+
+async def _standings(rows: Rows, session_id: str | None, after: str | None, since: int) -> list[Standing]:
+    """As many chains as may be held in memory with their entries, at least one where there is one."""
+    found = []
     total = 0
-    for row in rows:
-        chains.append(
-            Chain(session_id=row["id"], session_key=str(row["session_key"]), seq=row["seq"], head=row["head"])
-        )
-        total += row["seq"]
+    for row in await rows("chains", session_id, after, _SESSIONS_AT_ONCE, since):
+        found.append(row)
+        total += min(row["seq"], _ENTRIES_AT_ONCE)
         if total >= _ENTRIES_AT_ONCE:
             break
-    return chains
+    claims: dict[str, list[Point]] = {str(row["session_key"]): [] for row in found}
+    for row in await rows("chain_claims", list(claims)):
+        claims[str(row["session_key"])].append(Point(seq=row["seq"], head=row["head"]))
+    return [_standing(row, claims[str(row["session_key"])]) for row in found]
+
+
+def _standing(row: asyncpg.Record, claims: list[Point]) -> Standing:
+    chain = Chain(session_id=row["id"], session_key=str(row["session_key"]), seq=row["seq"], head=row["head"])
+    archive = Point(seq=row["archive_seq"], head=row["archive_head"]) if row["archive_seq"] is not None else None
+    since = next((claim for claim in claims if claim.seq == row["since_seq"]), None)
+    return Standing(chain=chain, archive=archive, since=since, claims=tuple(claims))
+
+
+async def _entries(rows: Rows, standings: list[Standing]) -> dict[str, list[ChainEntry]]:
+    """The first entries of each session that are to be read."""
+    entries: dict[str, list[ChainEntry]] = {each.chain.session_key: [] for each in standings}
+    by_key = {UUID(session_key): of for session_key, of in entries.items()}
+    firsts = [each.first for each in standings]
+    for row in await rows("chain_entries", list(by_key), firsts, _ENTRIES_AT_ONCE):
+        session_key, *columns = row
+        by_key[session_key].append(ChainEntry._make(columns))
+    for each in entries.values():
+        each.sort(key=itemgetter(0))
+    return entries
+
+
+async def _rest(rows: Rows, standing: Standing, entries: list[ChainEntry]) -> AsyncIterator[list[ChainEntry]]:
+    while len(entries) == _ENTRIES_AT_ONCE:
+        read = [UUID(standing.chain.session_key)], [entries[-1].seq + 1]
+        entries = [ChainEntry._make(row[1:]) for row in await rows("chain_entries", *read, _ENTRIES_AT_ONCE)]
+        yield entries

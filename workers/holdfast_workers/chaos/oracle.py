@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from temporalio.client import WorkflowExecutionStatus
 
 from holdfast.states import EffectState, SessionStatus
-from holdfast_ledger.verify import Verdict, verify_all
+from holdfast_ledger.chain import Verdict
+from holdfast_ledger.verify import verify_all
 from holdfast_ledger.views import Effect
 from holdfast_workers.chaos.crowd import Crowd
 from holdfast_workers.chaos.house import House, run_sql

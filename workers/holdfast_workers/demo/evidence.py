@@ -12,7 +12,8 @@ from temporalio.client import WorkflowExecutionStatus
 
 from holdfast.states import EffectState, Tier
 from holdfast.wire import Wire
-from holdfast_ledger.verify import Verdict, verify_session
+from holdfast_ledger.chain import Verdict
+from holdfast_ledger.verify import verify_session
 from holdfast_ledger.views import Attempt, Effect, Session
 from holdfast_workers.demo.desk import LogEntry
 from holdfast_workers.demo.job import APPROVED, Job
