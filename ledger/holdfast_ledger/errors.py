@@ -12,6 +12,14 @@
     ├── WrongTemporal
     ├── MigrationRefused
     ├── AmbiguousId
+    ├── KeyMissing              nobody gave this process the master key
+    ├── ContentErased
+    ├── ContentAltered
+    ├── SealedOtherwise
+    ├── ErasureRefused
+    ├── CheckpointRefused
+    ├── ArchiveRefused
+    ├── BadKey                  of checkpoints
     └── BadExport
 
 A class's docstring is its default message. No message holds a DSN, an argument or a body.
@@ -92,6 +100,48 @@ class AmbiguousId(LedgerError):
     code = "ambiguous"
 
 
+class KeyMissing(LedgerError):
+    """The contents are encrypted, and this process has no master key (HOLDFAST_MASTER_KEYS)."""
+
+    code = "key_missing"
+
+
+class ContentErased(LedgerError):
+    """The session's contents were erased."""
+
+    code = "erased"
+
+
+class ContentAltered(LedgerError):
+    """A sealed content does not open with its session's key: it was altered, or moved."""
+
+
+class SealedOtherwise(LedgerError):
+    """The session's contents are stored under another key, or in clear where they should not be."""
+
+
+class ErasureRefused(LedgerError):
+    """The session's contents cannot be erased."""
+
+    code = "not_erased"
+
+
+class CheckpointRefused(LedgerError):
+    """This checkpoint does not follow from the ledger."""
+
+
+class ArchiveRefused(LedgerError):
+    """This session cannot be archived."""
+
+    code = "state"
+
+
+class BadKey(LedgerError):
+    """This is no key for checkpoints."""
+
+    code = "invalid"
+
+
 class BadExport(LedgerError):
     """This file is no export of a ledger."""
 
@@ -105,6 +155,10 @@ BY_SQLSTATE: dict[str, type[LedgerError]] = {
     "HF005": AppendOnly,
     "HF006": FactRefused,
     "HF007": EffectMissing,
+    "HF008": SealedOtherwise,
+    "HF009": ErasureRefused,
+    "HF010": CheckpointRefused,
+    "HF011": ArchiveRefused,
     "3F000": SchemaMismatch,  # no schema
     "42P01": SchemaMismatch,  # no table
     "42703": SchemaMismatch,  # no column

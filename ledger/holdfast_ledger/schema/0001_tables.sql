@@ -32,6 +32,7 @@ CREATE TABLE holdfast.session (
     ),
     status_reason text,
     status_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    key_id text,                    -- of its data key; null: its contents are stored in clear, for ever
     start_digest text,              -- null for a session that no client announced
     catalogue_digest text REFERENCES holdfast.catalogue,
     first_run_id text,              -- null until its workflow opened it
@@ -51,11 +52,19 @@ CREATE INDEX session_by_agent ON holdfast.session (agent, session_key);
 CREATE INDEX session_by_tenant ON holdfast.session (tenant, session_key) WHERE tenant IS NOT NULL;
 CREATE INDEX session_by_label ON holdfast.session USING gin (labels jsonb_path_ops);
 
--- Bodies of messages by digest, per session, so that one day a key per session can be destroyed.
+-- Data keys of sessions, wrapped by master keys that Postgres never sees. Erasure deletes the row.
+CREATE TABLE holdfast.session_key (
+    session_key uuid PRIMARY KEY REFERENCES holdfast.session (session_key),
+    key_id text NOT NULL,
+    master_id text NOT NULL,
+    wrapped bytea NOT NULL,
+    wrapped_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- Bodies of messages by digest, per session: each session seals its own. A sealed body names its key itself.
 CREATE TABLE holdfast.content (
     session_key uuid NOT NULL REFERENCES holdfast.session (session_key),
     digest text COLLATE "C" NOT NULL,
-    key_id text,
     body bytea NOT NULL,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (session_key, digest)
@@ -128,7 +137,6 @@ CREATE TABLE holdfast.effect (
     probed_at timestamptz,
     probe_said text,
 
-    key_id text,
     authorization_body bytea,
     args bytea,
     args_salt bytea,
@@ -165,7 +173,6 @@ CREATE TABLE holdfast.attempt (
     reported text,                  -- what it said after it had lost the effect; changed nothing
     reported_at timestamptz,
     latency_us bigint,
-    key_id text,
     evidence bytea,
     PRIMARY KEY (effect_id, token)
 );

@@ -89,21 +89,36 @@ BEGIN
 END
 $$;
 
+-- The id of the key a body is sealed with, see holdfast_ledger.sealing; null: it stands in clear. No JSON and no text
+-- in UTF-8 begins with 0xFF.
+CREATE FUNCTION holdfast.sealed_by(body bytea) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN substr(body, 1, 4) = '\xff484601'::bytea THEN encode(substr(body, 5, 8), 'hex') END;
+
+-- What makes two facts the same. A sealed body carries a keyed digest of what it hides.
+CREATE FUNCTION holdfast.digest_of(body bytea) RETURNS bytea
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN holdfast.sealed_by(body) IS NULL THEN sha256(body) ELSE substr(body, 13, 32) END;
+
 -- Append one entry. The same fact twice is one entry; returns whether this call wrote it.
 -- Internal: no role but the owner may call it.
 CREATE FUNCTION holdfast.append(
     session_key uuid, fact_key text, fact_digest bytea, kind text, at timestamptz, body bytea,
     turn integer DEFAULT NULL, call text DEFAULT NULL, effect_id text DEFAULT NULL, token integer DEFAULT NULL,
     saga_id text DEFAULT NULL, tool text DEFAULT NULL, tier text DEFAULT NULL, outcome text DEFAULT NULL,
-    actor text DEFAULT NULL, args_digest text DEFAULT NULL, latency_us bigint DEFAULT NULL,
-    key_id text DEFAULT NULL
+    actor text DEFAULT NULL, args_digest text DEFAULT NULL, latency_us bigint DEFAULT NULL
 ) RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
     e holdfast.entry;
     known bytea;
+    key_id text;
 BEGIN
+    key_id := holdfast.sealed_by(body);
+    IF key_id IS NOT NULL THEN
+        fact_digest := holdfast.digest_of(body);
+    END IF;
     SELECT c.seq + 1, c.head INTO STRICT e.seq, e.prev
     FROM holdfast.chain c WHERE c.session_key = append.session_key FOR UPDATE;
 

@@ -27,7 +27,25 @@ BEGIN
 END
 $$;
 
--- Insert the session's row and its empty chain unless it is there; returns whether this call made it.
+-- The same, for one who writes this body: sealed with the session's key where it has one, in clear where it has none.
+CREATE FUNCTION holdfast.key_of(session_id text, body bytea) RETURNS uuid
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
+DECLARE
+    s record;
+BEGIN
+    SELECT o.session_key, o.key_id INTO s FROM holdfast.session o WHERE o.id = session_id;
+    IF FOUND AND s.key_id IS DISTINCT FROM holdfast.sealed_by(body) THEN
+        RAISE EXCEPTION USING ERRCODE = 'HF008', MESSAGE = format(
+            'the session "%s" is stored %s, and this process wrote otherwise: give it the master keys', session_id,
+            CASE WHEN s.key_id IS NULL THEN 'in clear' ELSE format('encrypted, under key %s', s.key_id) END
+        );
+    END IF;
+    RETURN coalesce(s.session_key, holdfast.key_of(session_id));
+END
+$$;
+
+-- Insert the session's row, its wrapped key where one is proposed, and its empty chain, unless it is there; returns
+-- whether this call made it.
 CREATE FUNCTION holdfast.add_session(p jsonb) RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
 DECLARE
@@ -38,10 +56,10 @@ BEGIN
             'the id "%s" is reserved: no session id begins with "@"', p->>'session_id'
         );
     END IF;
-    INSERT INTO holdfast.session (id, agent, requested_by, on_behalf_of, tenant, labels, start_digest)
+    INSERT INTO holdfast.session (id, agent, requested_by, on_behalf_of, tenant, labels, start_digest, key_id)
     VALUES (
         p->>'session_id', p->>'agent', p->>'requested_by', p->>'on_behalf_of', p->>'tenant',
-        coalesce(p->'labels', '{}'), p->>'start_digest'
+        coalesce(p->'labels', '{}'), p->>'start_digest', p->'key'->>'id'
     )
     ON CONFLICT (id) DO NOTHING
     RETURNING session_key INTO new_key;
@@ -50,6 +68,7 @@ BEGIN
     END IF;
     INSERT INTO holdfast.chain (session_key, head)
     VALUES (new_key, holdfast.chain_start(p->>'session_id', new_key));
+    PERFORM holdfast.keep_key(new_key, p->'key');
     RETURN true;
 END
 $$;
@@ -76,7 +95,7 @@ $$;
 CREATE FUNCTION holdfast.store_content(p_session_id text, p_digest text, p_body bytea) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, holdfast, pg_temp AS $$
     INSERT INTO holdfast.content (session_key, digest, body)
-    VALUES (holdfast.key_of(p_session_id), p_digest, p_body)
+    VALUES (holdfast.key_of(p_session_id, p_body), p_digest, p_body)
     ON CONFLICT DO NOTHING
 $$;
 
@@ -221,7 +240,7 @@ CREATE FUNCTION holdfast.append_facts(p_session_id text, p_facts jsonb, p_digest
 RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, holdfast, pg_temp AS $$
 DECLARE
-    s_key uuid := holdfast.key_of(p_session_id);
+    s_key uuid := holdfast.key_of(p_session_id, p_bodies[1]);
 BEGIN
     PERFORM holdfast.project_facts(s_key, p_facts);
     PERFORM holdfast.append_all(s_key, p_facts, p_digests, p_bodies);
@@ -249,16 +268,24 @@ BEGIN
 END
 $$;
 
--- The workflow opens its session. The same chain of runs again changes nothing; another one is refused.
+-- The workflow opens its session. The same chain of runs again changes nothing; another one is refused. Returns the
+-- session's wrapped key; null where its contents stand in clear. The opening entry says what the session's row says.
 CREATE FUNCTION holdfast.open_session(
     p jsonb, p_catalogue bytea, p_body bytea, p_facts jsonb, p_digests bytea[], p_bodies bytea[]
-) RETURNS void
+) RETURNS SETOF holdfast.session_key
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, holdfast, pg_temp AS $$
 DECLARE
     s holdfast.session;
 BEGIN
     PERFORM holdfast.add_session(p);
     SELECT * INTO STRICT s FROM holdfast.session WHERE id = p->>'session_id' FOR UPDATE;
+    IF s.key_id IS NULL AND (p->>'sealed_only')::boolean THEN
+        RAISE EXCEPTION USING ERRCODE = 'HF008', MESSAGE = format(
+            'the session "%s" was started in clear, and encryption is required here', s.id
+        );
+    ELSIF cardinality(p_bodies) > 0 THEN
+        PERFORM holdfast.key_of(s.id, p_bodies[1]);
+    END IF;
     IF s.first_run_id IS NOT NULL AND s.first_run_id <> p->>'first_run_id' THEN
         RAISE EXCEPTION USING ERRCODE = 'HF002', MESSAGE = format(
             'the session id "%s" belongs to another workflow (first run %s)', s.id, s.first_run_id
@@ -283,6 +310,7 @@ BEGIN
         );
     END IF;
     PERFORM holdfast.append_all(s.session_key, p_facts, p_digests, p_bodies);
+    RETURN QUERY SELECT * FROM holdfast.session_key k WHERE k.session_key = s.session_key;
 END
 $$;
 
@@ -338,7 +366,7 @@ CREATE FUNCTION holdfast.close_session(
 ) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, holdfast, pg_temp AS $$
 DECLARE
-    s_key uuid := holdfast.key_of(p->>'session_id');
+    s_key uuid := holdfast.key_of(p->>'session_id', p_body);
     saga holdfast.saga;
     ended timestamptz := (p->>'at')::timestamptz;
     why text := coalesce(nullif(p->>'reason', ''), format('the session ended %s', p->>'status'));

@@ -328,6 +328,7 @@ DECLARE
 BEGIN
     SELECT session_key INTO s_key FROM holdfast.session WHERE id = c.session_id;
     IF FOUND THEN
+        PERFORM holdfast.key_of(c.session_id, p_intent);
         missing := holdfast.add_messages(s_key, c.parent, c.first_head, p_messages, p_message_bodies);
     END IF;
     IF missing IS NOT NULL THEN

@@ -111,7 +111,7 @@ CREATE FUNCTION holdfast.record_effect(
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, holdfast, pg_temp AS $$
 DECLARE
     r holdfast.recording := jsonb_populate_record(NULL::holdfast.recording, p);
-    s_key uuid := holdfast.key_of(r.session_id);
+    s_key uuid := holdfast.key_of(r.session_id, p_body);
     e record;
     standing text;
     in_doubt boolean;
@@ -225,7 +225,7 @@ CREATE FUNCTION holdfast.record_turn(
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, holdfast, pg_temp AS $$
 DECLARE
     r holdfast.turn_recording := jsonb_populate_record(NULL::holdfast.turn_recording, p);
-    s_key uuid := holdfast.key_of(r.session_id);
+    s_key uuid := holdfast.key_of(r.session_id, p_body);
     standing text;
     commits boolean;
 BEGIN

@@ -1,6 +1,11 @@
 -- compatible from: 1
 -- Typed views for readers of the record. A run is a session, a step is a turn.
 
+-- A text of a clear column; null where it is sealed.
+CREATE FUNCTION audit.plain(said text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN NOT said ^@ 'sealed.1:' THEN said END;
+
 -- A field of a plain body; null where the body is encrypted, or holds a string that text cannot (NUL).
 CREATE FUNCTION audit.said(body bytea, key_id text, VARIADIC path text[]) RETURNS text
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -8,7 +13,7 @@ BEGIN
     IF key_id IS NOT NULL THEN
         RETURN NULL;
     END IF;
-    RETURN convert_from(body, 'UTF8')::json #>> path;
+    RETURN audit.plain(convert_from(body, 'UTF8')::json #>> path);
 EXCEPTION WHEN data_exception THEN
     RETURN NULL;
 END
@@ -18,7 +23,7 @@ REVOKE ALL ON FUNCTION audit.said(bytea, text, text[]) FROM PUBLIC;
 CREATE VIEW audit.run AS
 SELECT
     s.id AS run_id, s.agent, s.model, s.requested_by, s.on_behalf_of, s.roles, s.tenant, s.labels, s.status,
-    s.status_reason AS reason, s.turns, s.calls,
+    audit.plain(s.status_reason) AS reason, s.turns, s.calls,
     s.input_tokens + s.output_tokens + s.cache_read_tokens + s.cache_write_tokens AS tokens,
     s.usd, s.catalogue_digest, s.first_run_id AS temporal_run_id, c.seq AS entries,
     encode(c.head, 'hex') AS chain_head, s.registered_at AS created_at, s.ended_at

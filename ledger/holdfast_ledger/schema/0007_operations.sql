@@ -8,7 +8,7 @@ CREATE FUNCTION holdfast.resolve_effect(
 ) RETURNS SETOF holdfast.recorded
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, holdfast, pg_temp AS $$
 DECLARE
-    s_key uuid := holdfast.key_of(p->>'session_id');
+    s_key uuid := holdfast.key_of(p->>'session_id', p_body);
     g holdfast.saga;
     e record;
     new_state text := p->>'state';
@@ -26,7 +26,7 @@ BEGIN
     THEN
         RETURN NEXT holdfast.standing(p->>'effect_id', EXISTS (
             SELECT FROM holdfast.entry o
-            WHERE o.session_key = s_key AND o.fact_key = told_as AND o.fact_digest = sha256(p_body)
+            WHERE o.session_key = s_key AND o.fact_key = told_as AND o.fact_digest = holdfast.digest_of(p_body)
         ));
         RETURN;
     END IF;
