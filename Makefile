@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test record lint types check lock bench chaos mutants protocol clean
+.PHONY: help setup demo up down test record lint types check lock bench chaos mutants protocol replays clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ mutants: setup ## break the effect protocol in many ways; a named test notices e
 
 protocol: setup ## the effect protocol as a state machine, through long stories
 	$(BIN)/python -m pytest tests/protocol --hypothesis-profile=chaos
+
+replays: setup ## the sessions' tests with workers that keep no workflow: every task is a replay
+	$(BIN)/python -m pytest tests/workflows tests/outages --uncached
 
 chaos: setup ## 200 sessions while everything fails, judged by the services' log (SESSIONS= KILLS= SEED=)
 	$(BIN)/holdfast chaos --sessions $(or $(SESSIONS),200) --kills $(or $(KILLS),50) --seed $(or $(SEED),1)

@@ -55,6 +55,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record", action="store_true", help="record the histories of tests marked golden")
+    parser.addoption("--uncached", action="store_true", help="workers keep no workflow: every task is a replay")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,7 +257,10 @@ def open_house(
                 if not work:
                     yield house
                     return
-                async with build_worker(temporal, task_queue=settings.task_queue, settings=worker or QUICK):
+                chosen = worker or QUICK
+                if request.config.getoption("--uncached"):
+                    chosen = chosen.model_copy(update={"cached_sessions": 0})
+                async with build_worker(temporal, task_queue=settings.task_queue, settings=chosen):
                     yield house
                     if request.config.getoption("--record") and request.node.get_closest_marker("golden"):
                         await house.record(request.node.name)
