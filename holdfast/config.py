@@ -16,7 +16,7 @@ from holdfast.catalogue import AgentSpec
 from holdfast.durations import Duration
 from holdfast.errors import HoldfastError
 from holdfast.guards import LEASE, RENEWAL, Breaker, RepeatScope
-from holdfast.pricing import Price, PriceTable, Rates
+from holdfast.pricing import OwnPrices, PriceTable
 from holdfast.states import RecoveryClass, Tier
 from holdfast.wire import Strict
 
@@ -147,7 +147,7 @@ class Config(Strict):
     workspace: WorkspaceSettings = WorkspaceSettings()
     secrets: SecretSettings = SecretSettings()
     effects: EffectSettings = EffectSettings()
-    prices: Mapping[str, Rates] = Field(default_factory=dict)
+    prices: Mapping[str, OwnPrices] = Field(default_factory=dict)
     """`[prices."model"]`: dollars per million tokens; wins over the built-in table."""
 
     @field_validator("agents", mode="before")
@@ -172,4 +172,4 @@ class Config(Strict):
     @property
     def price_table(self) -> PriceTable:
         """The overrides as `holdfast.pricing.cost_usd` takes them."""
-        return {model: (Price(rates=rates),) for model, rates in self.prices.items()}
+        return {model: own.prices for model, own in self.prices.items()}

@@ -42,6 +42,36 @@ class Price(Strict):
         return self.long if self.long is not None and prompt > self.long_above else self.rates
 
 
+class OwnPrice(Rates):
+    """A user's own price of a model, as a table of `holdfast.toml`."""
+
+    since: date = date.min
+    long: Rates | None = None
+    """Instead, for a prompt above `long_above` tokens."""
+    long_above: int = Field(default=0, ge=0)
+
+    @property
+    def price(self) -> Price:
+        rates = Rates.model_validate({name: getattr(self, name) for name in Rates.model_fields})
+        return Price(since=self.since, rates=rates, long=self.long, long_above=self.long_above)
+
+
+class LaterPrice(OwnPrice):
+    """What the model costs from a day on."""
+
+    since: date
+
+
+class OwnPrices(OwnPrice):
+    """`[prices."MODEL"]`, and a `[[prices."MODEL".later]]` for each change since."""
+
+    later: tuple[LaterPrice, ...] = ()
+
+    @property
+    def prices(self) -> tuple[Price, ...]:
+        return (self.price, *(each.price for each in self.later))
+
+
 PriceTable = Mapping[str, tuple[Price, ...]]
 """Per model id, without a snapshot's date; the newest price that has begun holds."""
 
@@ -119,7 +149,7 @@ def cost_usd(
     Args:
         model: the id that answered; a dated snapshot (`-20251001`) has its model's price.
         on: the day of the turn; None is the newest price.
-        overrides: the user's own prices; they win over the table, model by model.
+        overrides: the user's own prices; they win over the table, model by model, from their first day on.
     """
     price = _price(model, on or date.max, overrides or {})
     if price is None:
@@ -136,8 +166,8 @@ def cost_usd(
 
 def _price(model: str, on: date, overrides: PriceTable) -> Price | None:
     for name in (model, _SNAPSHOT.sub("", model)):
-        prices = overrides.get(name) or PRICES.get(name) or ()
-        begun = [price for price in prices if price.since <= on]
-        if begun:
-            return max(begun, key=lambda price: price.since)
+        for table in (overrides, PRICES):
+            begun = [price for price in table.get(name, ()) if price.since <= on]
+            if begun:
+                return max(begun, key=lambda price: price.since)
     return None

@@ -29,6 +29,7 @@ COMMANDS = {
     "tool": Entry(f"{WHERE}.tool:tool", "List, show and check tools; stop them.", MANAGE),
     "agent": Entry(f"{WHERE}.agent:agent", "List and show agents.", MANAGE),
     "ledger": Entry(f"{WHERE}.ledger:ledger", "Show, verify and export the record.", MANAGE),
+    "cost": Entry(f"{WHERE}.cost:cost", "Sum up what it cost.", MANAGE),
     "db": Entry(f"{WHERE}.db:db", "Migrate and inspect the database.", MANAGE),
     "worker": Entry(f"{WHERE}.worker:worker", "Run a worker.", MACHINE),
     "model": Entry(f"{WHERE}.model:model", "Serve the scripted model.", MACHINE),

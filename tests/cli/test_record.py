@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 
 from holdfast_cli.commands.ledger_query import FIELDS
 from tests.cli.conftest import Cli
@@ -53,3 +54,25 @@ async def test_a_collector_gets_every_entry_once_and_goes_on_where_it_stopped(cl
         assert following.stdout
         line = json.loads(await asyncio.wait_for(following.stdout.readline(), 20))
     assert (line["session_id"], line["seq"]) == (session, lines[-1]["seq"] + 1)
+
+
+async def test_costs_are_summed_up_and_an_unknown_price_is_said(cli: Cli) -> None:
+    session = await decided_session(cli)
+    report = (await cli("cost", "--by", "session", "--since", "1h", "--json")).json
+    assert [(row["key"], row["turns"], row["calls"], row["usd"]) for row in report["rows"]] == [
+        (session, 2, 1, "0")
+    ]
+    assert report["total"]["turns"] == 2
+    await cli.house.rows(
+        "UPDATE holdfast.turn SET usd = NULL, model_answered = 'gpt-oss', input_tokens = 7 WHERE turn = 1"
+    )
+    shown = await cli("cost", "--by", "model")
+    assert "unknown (1 without a price)" in shown.out
+    assert "gpt-oss" in shown.out
+    assert "(tools)" in shown.out
+    with (cli.house.settings.config or Path()).open("a") as config:
+        config.write('[prices."gpt-oss"]\nsince = 2020-01-01\ninput = 1000000\noutput = 0\n')
+        config.write("cache_write = 0\ncache_read = 0\n")
+    repriced = await cli("cost", "--by", "model", "--reprice", "-o", "jsonl")
+    [row] = [row for row in repriced.lines if row["key"] == "gpt-oss"]
+    assert (row["usd"], row["repriced"]) == ("7", 1)
