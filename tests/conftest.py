@@ -55,6 +55,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record", action="store_true", help="record the histories of tests marked golden")
+    parser.addoption("--kills", type=int, default=0, help="kill each part of a stack at so many moments")
     parser.addoption("--uncached", action="store_true", help="workers keep no workflow: every task is a replay")
 
 
