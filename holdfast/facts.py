@@ -41,6 +41,7 @@ class Kind(StrEnum):
     LIMIT_REACHED = "limit_reached"
     TOOL_DISABLED = "tool_disabled"  # by a person, in the chain `@operations`
     TOOL_ENABLED = "tool_enabled"
+    LEDGER_EXPORTED = "ledger_exported"  # by a person, in the chain `@operations`
 
 
 class Fact(Wire):

@@ -234,6 +234,10 @@ def _switch(moment: Moment) -> list[str]:
     return [click.style(f"{cell(moment.actor)}: {what} {how}: {shortened(moment.text)}", fg="yellow")]
 
 
+def _exported(moment: Moment) -> list[str]:
+    return [f"{cell(moment.actor)}: exported a session's record"]
+
+
 SAYINGS = {
     "session_opened": _opened,
     "message_received": _message,
@@ -254,5 +258,6 @@ SAYINGS = {
     "session_closed": _closed,
     "tool_disabled": _switch,
     "tool_enabled": _switch,
+    "ledger_exported": _exported,
 }
 """How each kind of entry is told; one that is missing here is shown by its bare name."""

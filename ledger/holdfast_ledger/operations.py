@@ -1,6 +1,6 @@
-"""The stop button: tools that nobody may dispatch, and breakers that opened by themselves.
+"""What people do beside any session: the stop button, and taking a record away.
 
-Every claim reads the switch, so it holds for every worker from the moment `disable` returns. Who pressed it and why
+Every claim reads the switch, so it holds for every worker from the moment `disable` returns. Who did what and why
 stands in a chain of its own, `@operations`.
 """
 
@@ -35,6 +35,13 @@ async def _switch(database: Database, statement: str, tool: str, by: str, reason
     body = ids.canonical({"tool": tool, "by": by, "reason": reason})
     row = await database.one(statement, parameters.clear_json(said), body)
     return Switched(**row)
+
+
+async def note_export(database: Database, session_id: str, *, by: str) -> None:
+    """Record that somebody takes a session's record away. Raises `SessionMissing`."""
+    said = {"id": secrets.token_hex(8), "session_id": session_id, "by": by}
+    body = ids.canonical({"session_id": session_id, "by": by})
+    await database.rows("note_export", parameters.clear_json(said), body)
 
 
 async def stopped(database: Database) -> list[StoppedTool]:

@@ -76,3 +76,12 @@ async def test_costs_are_summed_up_and_an_unknown_price_is_said(cli: Cli) -> Non
     repriced = await cli("cost", "--by", "model", "--reprice", "-o", "jsonl")
     [row] = [row for row in repriced.lines if row["key"] == "gpt-oss"]
     assert (row["usd"], row["repriced"]) == ("7", 1)
+
+
+async def test_whoever_exports_a_record_is_recorded_first(cli: Cli) -> None:
+    session = await decided_session(cli)
+    assert (await cli("ledger", "export", session, "--as", "eve")).code == 0
+    [told] = (await cli("ledger", "query", "--session", "@operations", "--json")).json
+    assert (told["kind"], told["actor"], told["body"]["session_id"]) == ("ledger_exported", "eve", session)
+    assert "eve: exported" in (await cli("show", "@operations")).out
+    assert (await cli("ledger", "export", "nobody")).code == 3

@@ -6,6 +6,9 @@ SELECT changed, reason, by, at FROM holdfast.disable_tool($1, $2)
 -- name: enable_tool
 SELECT changed, reason, by, at FROM holdfast.enable_tool($1, $2)
 
+-- name: note_export
+SELECT holdfast.note_export($1, $2)
+
 -- name: stopped_tools
 SELECT coalesce(k.tool, b.name) AS tool, k.reason, k.disabled_by, k.at AS disabled_at, b.open_until, b.failures
 FROM holdfast.kill_switch k
