@@ -58,7 +58,7 @@ class Decide(Wire):
 
 
 class Command(Wire):
-    """`interrupt` stops this turn, `abort` this request, `close` the session, keeping what was done."""
+    """`interrupt` stops this turn and `close` the session, keeping what was done; `abort` undoes this request."""
 
     id: str
     by: str = UNAUTHENTICATED

@@ -44,6 +44,9 @@ class Policy(Declared):
     """A call whose semantic key stands already: `refuse` it, telling the model what stands, or `ask` a person."""
     on_unknown: Literal["hold", "tell"] = "hold"
     """`hold`: the session waits until a person says what happened; `tell`: the model is told at once."""
+    on_abort: Literal["unwind", "keep", "ask"] = "unwind"
+    """What a request that is aborted, fails or uses up its budget did: `unwind` undoes it, `keep` keeps it, `ask`
+    leaves it to a person."""
 
 
 class Decision(Wire):

@@ -29,6 +29,7 @@ PASSED_THROUGH = (
             "running",
             "scheduling",
             "state",
+            "unwinding",
         )
     ),
     "pydantic_core",

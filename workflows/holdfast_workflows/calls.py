@@ -13,10 +13,15 @@ from holdfast.contracts import REOPENED, REPEAT, Authorization, Call, CallOutcom
 from holdfast.facts import Fact, Kind
 from holdfast.messages import Decide, Resolve, checked
 from holdfast.policy import decide
-from holdfast.states import CallStatus, SessionStatus, Tier, Verdict
+from holdfast.states import CallStatus, SagaState, SessionStatus, Tier, Verdict
 from holdfast_workflows.state import Ask, Compensation, OpenCall, OpenTurn, SessionState
+from holdfast_workflows.unwinding import SagaEnd
 
 WAIT_UNTIL = "wait_until"
+ABORT_REQUEST = "abort_request"
+BESIDE_ABORT = (
+    "not run: `abort_request` was called in the same turn; call it again afterwards if it is still wanted"
+)
 
 
 def open_turn(state: SessionState, number: int, head: str, calls: tuple[Call, ...], now: datetime) -> OpenTurn:
@@ -28,7 +33,15 @@ def open_turn(state: SessionState, number: int, head: str, calls: tuple[Call, ..
     )
     for call in turn.calls:
         _decide(state, call, turn.number, now)
+    if any(call.aborts for call in turn.calls):
+        _only_reads(state, turn, now)
     return turn
+
+
+def _only_reads(state: SessionState, turn: OpenTurn, now: datetime) -> None:
+    """Beside an `abort_request` nothing is begun that would have to be undone, or that waits for somebody."""
+    reads = frozenset(c.number for c in turn.calls if c.aborts or (c.authorization and c.tier is Tier.READ))
+    cancel_open(state, turn, BESIDE_ABORT, now, reads)
 
 
 def _decide(state: SessionState, open_call: OpenCall, turn: int, now: datetime) -> None:
@@ -126,6 +139,9 @@ def _wait_in_workflow(state: SessionState, open_call: OpenCall, turn: int, now: 
         open_call.wake_at = (
             datetime.fromisoformat(until) if until else now + timedelta(seconds=float(facts.get("seconds", 0)))
         )
+        return
+    if open_call.call.tool == ABORT_REQUEST:
+        open_call.aborts = str(facts.get("reason") or "no reason given")
         return
     open_call.ask = Ask(asked_at=now, question=True)
     state.outbox.append(
@@ -287,8 +303,9 @@ def cancel_open(
     for open_call in turn.calls:
         if open_call.settled or open_call.number in running:
             continue
-        if open_call.unknown:
-            open_call.settle(CallStatus.UNKNOWN, f"outcome unknown: {open_call.unknown}")
+        if open_call.unknown or open_call.lost:
+            why = open_call.unknown or "its attempt was lost"
+            open_call.settle(CallStatus.UNKNOWN, f"outcome unknown: {why}")
             continue
         open_call.settle(CallStatus.CANCELLED, reason)
         state.outbox.append(
@@ -304,6 +321,21 @@ def cancel_open(
                 body={"reason": reason, "digest": open_call.call.digest},
             )
         )
+
+
+def aborting(turn: OpenTurn) -> list[OpenCall]:
+    """The calls that abort the request, once all others of the turn are settled."""
+    unsettled = [call for call in turn.calls if not call.settled]
+    return unsettled if all(call.aborts for call in unsettled) else []
+
+
+def settle_abort(call: OpenCall, ended: SagaEnd | None) -> None:
+    """Tell the model what `abort_request` did; an error where anything stands, or is not known to be undone."""
+    if ended is None:
+        call.settle(CallStatus.OK, "This request changed nothing, so there was nothing to undo.")
+        return
+    done = ended.state is SagaState.ABORTED
+    call.settle(CallStatus.OK if done else CallStatus.ERROR, f"{ended.told[:1].upper()}{ended.told[1:]}.")
 
 
 def ready(turn: OpenTurn, running: set[str]) -> list[OpenCall]:

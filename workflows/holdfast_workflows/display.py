@@ -18,7 +18,12 @@ from holdfast_workflows import attributes
 from holdfast_workflows.details import details
 from holdfast_workflows.state import SessionState
 
-_PAUSED = {SessionStatus.WAITING, SessionStatus.HELD}
+
+def _lasts(status: SessionStatus, reason: str) -> bool:
+    """Whether people who look should find it: a session that waits, or unwinds, may do so for long."""
+    return status in (SessionStatus.WAITING, SessionStatus.HELD) or (
+        status is SessionStatus.RUNNING and bool(reason)
+    )
 
 
 class Display:
@@ -33,7 +38,7 @@ class Display:
         self.refresh()
         self._upsert()
         # a turn's claim says `running` and its commit `idle`, so only the other changes cost a fact
-        if before != (status, reason) and _PAUSED & {before[0], status}:
+        if before != (status, reason) and (_lasts(*before) or _lasts(status, reason)):
             self._tell_ledger()
 
     def refresh(self) -> None:

@@ -61,7 +61,7 @@ class Handlers:
     def _check_interrupt(self, command: Command) -> None:
         _reject(lambda: self.mailbox.check_command("interrupt", command))
 
-    @workflow.update(name="abort", description="Stop this request; what it did is named, not undone")
+    @workflow.update(name="abort", description="Stop this request and undo what it did")
     def abort(self, command: Command) -> Receipt:
         return self.mailbox.command("abort", command)
 
@@ -105,7 +105,7 @@ class Handlers:
     def interrupt_signal(self, payload: Any = None) -> None:
         self._take_command("interrupt", payload)
 
-    @workflow.signal(name="abort", description="Stop this request; what it did is named, not undone: {reason}")
+    @workflow.signal(name="abort", description="Stop this request and undo what it did: {reason}")
     def abort_signal(self, payload: Any = None) -> None:
         self._take_command("abort", payload)
 

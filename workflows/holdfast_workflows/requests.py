@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 from temporalio import workflow
@@ -11,12 +11,14 @@ from temporalio.exceptions import ApplicationError, FailureError
 
 from holdfast import ids
 from holdfast.budget import exhausted
-from holdfast.contracts import Call, CallOutcome, ModelTurn, SagaRef, TurnResult, UserMessage
+from holdfast.contracts import REOPENED, Call, CallOutcome, ModelTurn, SagaRef, TurnResult, UserMessage
 from holdfast.facts import Fact, Kind
 from holdfast.messages import MAX_INLINE_BYTES, Command, Send, SessionInput
 from holdfast.states import CallStatus, SessionStatus, Tier
 from holdfast_workflows.state import OpenCall, OpenRequest, SessionState, message_digest
+from holdfast_workflows.unwinding import SagaEnd
 
+NOTE = "[Holdfast: {}.]"
 CONTINUE = "Your answer was cut off at the output limit. Go on where you stopped."
 
 
@@ -163,36 +165,79 @@ def is_over(state: SessionState, request: OpenRequest, result: TurnResult) -> bo
 
 
 def close_request(
-    state: SessionState, request: OpenRequest, *, committed: bool, outcome: SessionStatus, now: datetime
+    state: SessionState,
+    request: OpenRequest,
+    *,
+    outcome: SessionStatus,
+    now: datetime,
+    committed: bool = False,
+    ended: SagaEnd | None = None,
 ) -> None:
-    """End the request. A saga the last turn did not commit is closed by a fact: the ledger judges what stands."""
+    """End the request. A saga that neither the last turn committed nor an unwind ended is closed by a fact: the
+    ledger judges what stands.
+    """
     state.request = None
     state.compensations = []
     state.last_outcome = outcome
     if committed:
         return
+    kept = ended is not None and ended.kept
+    unwound = ended is not None and not ended.kept
     state.outbox.append(
         Fact(
             key=f"request:{state.run}:{request.number}",
             kind=Kind.REQUEST_CLOSED,
             at=now,
             saga_id=request.saga.id,
-            outcome=outcome,
-            body={"reason": state.reason, "request": request.number},
+            outcome=SessionStatus.COMPLETED if kept else outcome,
+            body={"reason": state.reason, "request": request.number, **({"unwind": True} if unwound else {})},
         )
     )
 
 
+def next_saga(state: SessionState, request: OpenRequest, session_id: str) -> None:
+    """The request goes on in a saga of its own, after the one before was ended."""
+    saga_id = ids.saga_id(session_id, request.number, state.head)
+    request.saga = SagaRef(id=saga_id, request=request.number)
+    request.may_stand = False
+
+
+def tell_model(state: SessionState, text: str) -> None:
+    """Add a note of ours to what the model reads next; the mark tells it from what a user says."""
+    note = NOTE.format(text)
+    state.incoming.append(
+        UserMessage(id=f"note-{state.turn}", digest=message_digest(note), text=note, by="session")
+    )
+
+
 def lost_call(call: OpenCall, error: FailureError) -> CallOutcome:
-    """What a call's activity that failed for good leaves: a read failed, a write is in doubt."""
+    """What a call's activity that somebody failed for good leaves: a read failed; of a write only its row knows.
+
+    So a write is asked for again, and answers from its row. Where that is failed too, the session holds.
+    """
     cause = error.cause or error
     if call.tier is Tier.READ:
         return CallOutcome(status=CallStatus.ERROR, code="internal", text=f"the tool failed: {cause}"[:500])
-    return CallOutcome(status=CallStatus.UNKNOWN, code="internal", text=f"the attempt was lost: {cause}"[:500])
+    call.lost += 1
+    if call.lost == 1:
+        return CallOutcome(status=CallStatus.UNKNOWN, code=REOPENED)
+    held = f"the activity of call {call.number} {call.call.tool} was failed from outside: {cause}"[:500]
+    return CallOutcome(status=CallStatus.UNKNOWN, code="internal", held=held)
 
 
 def why_held(request: OpenRequest) -> str:
     return f"{request.held}; when it is put right, `holdfast session recheck` lets the session go on"
+
+
+def stopped_by(
+    state: SessionState, *, cancelled: bool
+) -> tuple[Literal["aborted", "interrupted", "closed"], Command | None]:
+    """What stops the open request now, the strongest first, and who said so; nobody for a Temporal cancel."""
+    if state.abort or cancelled:
+        return "aborted", state.abort
+    if state.interrupt:
+        return "interrupted", state.interrupt
+    return "closed", state.close
 
 
 def stopped(how: str, command: Command | None) -> str:

@@ -10,6 +10,7 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from holdfast import contracts
 from holdfast.contracts import CallOutcome, ExecuteCall
+from holdfast.states import Tier
 from holdfast_workflows import calls, requests
 from holdfast_workflows.outbox import Outbox
 from holdfast_workflows.probing import Probing
@@ -40,6 +41,7 @@ class RunningCalls:
         room = self._state.plan.limits.parallel_calls - len(self._handles)
         for call in calls.ready(turn, set(self._handles))[: max(room, 0)]:
             self._handles[call.number] = self._start_call(turn, call)
+            self._note_effects(call)
         self._probing.tend(turn)
 
     def take_finished(self, turn: OpenTurn) -> None:
@@ -96,6 +98,11 @@ class RunningCalls:
                 plan.timeout + contracts.RECORD_MARGIN,
             ),
         )
+
+    def _note_effects(self, call: OpenCall) -> None:
+        assert self._state.request is not None
+        if call.tier is not Tier.READ:
+            self._state.request.may_stand = True
 
     def _start_probe(self, turn: OpenTurn, call: OpenCall) -> workflow.ActivityHandle[CallOutcome]:
         carried = options(

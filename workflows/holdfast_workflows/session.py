@@ -25,7 +25,8 @@ from holdfast_workflows.handlers import Handlers
 from holdfast_workflows.outbox import Outbox
 from holdfast_workflows.running import RunningCalls
 from holdfast_workflows.scheduling import SHORT, options
-from holdfast_workflows.state import OpenRequest, OpenTurn, SessionState
+from holdfast_workflows.state import OpenCall, OpenRequest, OpenTurn, SessionState
+from holdfast_workflows.unwinding import SagaEnd, Unwinding
 
 _TURN = "turn"
 
@@ -41,6 +42,7 @@ class AgentSession(Handlers):
         self.display = Display(self.state)
         self.alarm = Alarm()
         self._running = RunningCalls(self.state, self.outbox)
+        self._unwinding = Unwinding(self.state, self.display, self.outbox)
 
     @workflow.run
     async def run(self, start: Any, carried: SessionState | None = None) -> SessionResult:
@@ -114,7 +116,7 @@ class AgentSession(Handlers):
             self._close_because("no message within the idle timeout")
 
     async def _model_turn(self, request: OpenRequest) -> None:
-        self._check_limits(request)
+        await self._check_limits(request)
         if self._stopping():
             await self._stop_request(request)
             return
@@ -133,7 +135,7 @@ class AgentSession(Handlers):
             await self._stop_request(request)  # stopped before it said anything
             return
         self.outbox.ended(_TURN, told=result.held is None)
-        self._after_turn(request, turn, result)
+        await self._after_turn(request, turn, result)
 
     async def _ask_model(self, turn: ModelTurn) -> TurnResult:
         assert self.state.plan is not None
@@ -149,20 +151,22 @@ class AgentSession(Handlers):
             handle.cancel()
         return await handle
 
-    def _after_turn(self, request: OpenRequest, turn: ModelTurn, result: TurnResult) -> None:
+    async def _after_turn(self, request: OpenRequest, turn: ModelTurn, result: TurnResult) -> None:
         state = self.state
         if result.held:
             request.held = result.held
             return
         if result.failed:
-            self._finish_request(request, SessionStatus.FAILED, reason=result.failed)
+            await self._give_up(request, SessionStatus.FAILED, result.failed)
             return
         open_calls = requests.record_turn(state, request, turn, result)
         if open_calls:
             request.turn = calls.open_turn(state, turn.turn, turn.head, open_calls, workflow.now())
         elif not self._stopping() and requests.is_over(state, request, result):
-            outcome = SessionStatus.FAILED if state.reason else SessionStatus.COMPLETED
-            self._finish_request(request, outcome, reason=state.reason, committed=result.committed)
+            if state.reason:
+                await self._give_up(request, SessionStatus.FAILED, state.reason)
+            else:
+                self._finish_request(request, SessionStatus.COMPLETED, committed=result.committed)
 
     async def _settle_calls(self, request: OpenRequest, turn: OpenTurn) -> None:
         """Run what may run and wait for the rest, until every call is settled."""
@@ -171,6 +175,9 @@ class AgentSession(Handlers):
                 await self._stop_request(request)
                 return
             self._absorb(turn)
+            if aborting := calls.aborting(turn):
+                await self._abort_request(request, aborting)
+                continue
             self.display.show(*calls.waiting_for(turn))
             if not request.held:
                 self._running.schedule(turn)
@@ -221,25 +228,54 @@ class AgentSession(Handlers):
         return bool(self.state.abort or self.state.interrupt or workflow.cancellation_reason() is not None)
 
     async def _stop_request(self, request: OpenRequest) -> None:
-        """End the open request now: interrupted keeps what was done, aborted does not commit it."""
+        """End the open request now: what it did is kept when interrupted, undone when aborted or cancelled."""
         state = self.state
-        aborted = state.abort is not None or state.interrupt is None
-        reason = requests.stopped("aborted" if aborted else "interrupted", state.abort or state.interrupt)
+        how, command = requests.stopped_by(state, cancelled=workflow.cancellation_reason() is not None)
+        reason = requests.stopped(how, command)
         self._running.stop_probing()
         if request.turn is not None:
             await self._running.stop(request.turn)
             calls.cancel_open(state, request.turn, reason, workflow.now())
             state.incoming.append(request.turn.results())
             request.turn = None
-        outcome = SessionStatus.ABORTED if aborted else SessionStatus.COMPLETED
-        self._finish_request(request, outcome, reason=reason)
+        if how == "aborted":
+            await self._give_up(request, SessionStatus.ABORTED, reason, by=command.by if command else "temporal")
+        else:
+            self._finish_request(request, SessionStatus.COMPLETED, reason=reason)
         state.abort = state.interrupt = None
 
+    async def _give_up(
+        self, request: OpenRequest, outcome: SessionStatus, reason: str, *, by: str = "session"
+    ) -> None:
+        """End the request without its goal: do with what it did what policy says, and tell."""
+        ended = await self._unwinding.undo(request, reason, by)
+        if ended is not None:
+            requests.tell_model(self.state, f"the request before was stopped ({reason}); {ended.told}")
+            reason = f"{reason}; {ended.told}"
+        self._finish_request(request, outcome, reason=reason, ended=ended)
+
+    async def _abort_request(self, request: OpenRequest, aborting: list[OpenCall]) -> None:
+        """The model gave the request up. It goes on, in a saga of its own, e.g. to tell the customer."""
+        why = aborting[0].aborts
+        ended = await self._unwinding.undo(request, f"aborted by the model: {why}", "model")
+        for call in aborting:
+            calls.settle_abort(call, ended)
+        if ended is not None and not ended.kept:
+            requests.next_saga(self.state, request, workflow.info().workflow_id)
+
     def _finish_request(
-        self, request: OpenRequest, outcome: SessionStatus, *, reason: str = "", committed: bool = False
+        self,
+        request: OpenRequest,
+        outcome: SessionStatus,
+        *,
+        reason: str = "",
+        committed: bool = False,
+        ended: SagaEnd | None = None,
     ) -> None:
         self.state.reason = reason
-        requests.close_request(self.state, request, committed=committed, outcome=outcome, now=workflow.now())
+        requests.close_request(
+            self.state, request, outcome=outcome, now=workflow.now(), committed=committed, ended=ended
+        )
         if request.final:
             self._close_because(request.final)
 
@@ -257,8 +293,11 @@ class AgentSession(Handlers):
             state.resolved.clear()
             request.held = None
 
-    def _check_limits(self, request: OpenRequest) -> None:
-        """Make the next turn the last one where a limit is reached or the session is being closed."""
+    async def _check_limits(self, request: OpenRequest) -> None:
+        """Make the next turn the last one where a limit is reached or the session is being closed.
+
+        A request that used up the session's limits is unwound before it, so that the last turn can tell.
+        """
         state = self.state
         assert state.plan is not None
         if request.final:
@@ -280,6 +319,11 @@ class AgentSession(Handlers):
                 body={"reason": reason},
             )
         )
+        ended = await self._unwinding.undo(request, reason, "session")
+        if ended is not None:
+            request.final = f"{reason}; {ended.told}"
+            if not ended.kept:
+                requests.next_saga(state, request, workflow.info().workflow_id)
 
     def _close_because(self, reason: str) -> None:
         if self.state.close is None:

@@ -44,8 +44,12 @@ class OpenCall(_State):
     ask: Ask | None = None
     wake_at: datetime | None = None
     """`wait_until`: the moment this call is over."""
+    aborts: str | None = None
+    """`abort_request`: why. It waits until the other calls of its turn are settled."""
     unknown: str | None = None
     """Why its outcome is unknown; it waits for a person or a probe."""
+    lost: int = 0
+    """How often its activity was failed from outside: what became of it only its row knows."""
     settled: CallRef | None = None
 
     def settle(self, status: CallStatus, text: str | None = None, digest: str = "") -> None:
@@ -90,6 +94,8 @@ class OpenRequest(_State):
     final_done: bool = False
     held: str | None = None
     """Why the request cannot go on: Postgres does not have what it stands on."""
+    may_stand: bool = False
+    """A call with effects was started in this saga, so something of it may stand."""
 
 
 class SessionState(_State):

@@ -18,10 +18,10 @@ from holdfast.config import Config
 from holdfast.errors import DeclarationError
 from holdfast.ids import canonical, digest
 from holdfast.messages import Principal
-from holdfast.states import RecoveryClass
+from holdfast.states import RecoveryClass, Tier
 from holdfast.tools import Idempotent, Never, Tool
 from holdfast_activities.tools import entries
-from holdfast_activities.tools.builtin import BUILTIN, READ_RESULT
+from holdfast_activities.tools.builtin import ABORT_REQUEST, BUILTIN, READ_RESULT
 from holdfast_activities.tools.sources import load, make_importable, reference_of
 
 MANY_TOOLS = 20
@@ -96,6 +96,8 @@ class ToolBook:
             raise DeclarationError("\n".join(f"agent `{spec.name}`: {problem}" for problem in problems))
         if spec.tools and READ_RESULT not in found:
             _add(found, self._find(READ_RESULT))  # what was cut from a long result stays within reach
+        if spec.policy.on_abort != "keep" and any(each.tool.tier is not Tier.READ for each in found.values()):
+            _add(found, self._find(ABORT_REQUEST))  # what changes something can be given up
         return ToolSet(
             tools=tuple(card_of(each.tool, each.source) for each in found.values()),
             compensations=tuple(card_of(each.tool, each.source) for each in undos.values()),

@@ -66,7 +66,7 @@ def test_built_in_declared_and_plain_tools_make_one_catalogue(books: Books) -> N
 
     catalogue = book.catalogue("desk", Principal(requested_by="ana", tenant="north"))
 
-    assert [card.name for card in catalogue.tools] == ["read_file", "pay", "words", "read_result"]
+    assert [card.name for card in catalogue.tools] == ["read_file", "pay", "words", "read_result", "abort_request"]
     assert [card.name for card in catalogue.compensations] == ["unpay"]
     assert [card.source for card in catalogue.tools[:3]] == [
         "builtin:read_file",
@@ -306,3 +306,15 @@ def test_check_finds_nothing_wrong_with_the_tools_that_ship(books: Books) -> Non
 
     operators = {"http_request"}  # any service: only a person can tell what a lost POST did
     assert {name for name, findings in wrong.items() if findings} == operators
+
+
+def test_only_an_agent_whose_policy_undoes_is_offered_to_give_a_request_up(tmp_path: Path) -> None:
+    def offered(*tools: str, on_abort: str = "unwind") -> bool:
+        agent = {"tools": tools, "policy": {"on_abort": on_abort}}
+        book = ToolBook(config=Config.model_validate({"agents": {"desk": agent}}), directory=tmp_path)
+        return book.catalogue("desk").card("abort_request") is not None
+
+    assert offered("write_file")
+    assert offered("write_file", on_abort="ask")
+    assert not offered("write_file", on_abort="keep")
+    assert not offered("read_file")

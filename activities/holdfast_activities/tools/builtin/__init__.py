@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from holdfast.tools import Tool
+from holdfast_activities.tools.builtin.aborts import abort_request
 from holdfast_activities.tools.builtin.edits import edit_file, restore_file, write_file
 from holdfast_activities.tools.builtin.files import list_files, read_file, search_files
 from holdfast_activities.tools.builtin.http import http_request
@@ -16,6 +17,7 @@ from holdfast_activities.tools.builtin.sql import query_sql
 from holdfast_activities.tools.builtin.waits import ask_human, wait_until
 
 READ_RESULT = read_result.name
+ABORT_REQUEST = abort_request.name
 BUILTIN: Mapping[str, Tool] = {
     each.name: each
     for each in (
@@ -30,5 +32,6 @@ BUILTIN: Mapping[str, Tool] = {
         ask_human,
         wait_until,
         read_result,
+        abort_request,
     )
 }

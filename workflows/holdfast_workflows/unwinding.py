@@ -1,0 +1,134 @@
+"""Undoing what the open request did: by an `Unwind` that no end of the session stops, by a person, or not at all.
+
+The child is abandoned and waited for: a Temporal cancel of the session reaches neither it nor the wait. While it
+runs the session does not continue as new, so that the run that asked is the run that tells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import WorkflowIDReusePolicy
+from temporalio.exceptions import ChildWorkflowError, WorkflowAlreadyStartedError
+
+from holdfast import saga_contracts
+from holdfast.saga_contracts import HoldSaga, UnwindInput, UnwindResult
+from holdfast.states import SagaState, SessionStatus
+from holdfast_workflows.display import Display
+from holdfast_workflows.outbox import Outbox
+from holdfast_workflows.scheduling import SHORT, options
+from holdfast_workflows.state import OpenRequest, SessionState
+
+POLICY_ASKS = "policy asks: undo or keep?"
+AGAIN_AFTER = timedelta(seconds=1)
+AGAIN_AT_MOST = timedelta(minutes=1)
+"""Pauses while somebody else's `Unwind` of the same saga runs."""
+
+
+@dataclass(frozen=True)
+class SagaEnd:
+    """How the saga of a request that was not completed ended. COMMITTED: policy keeps what was done."""
+
+    state: SagaState
+    told: str
+    """For the model and the user, e.g. `undone: 3.1 hold_seat; nothing stands`."""
+
+    @property
+    def kept(self) -> bool:
+        return self.state is SagaState.COMMITTED
+
+
+class Unwinding:
+    def __init__(self, state: SessionState, display: Display, outbox: Outbox) -> None:
+        self._state = state
+        self._display = display
+        self._outbox = outbox
+
+    async def undo(self, request: OpenRequest, reason: str, by: str) -> SagaEnd | None:
+        """Do with the request's effects what policy says, and wait until that is done.
+
+        Returns None where no write was attempted: nothing is started, and the ledger ends the saga by itself.
+        """
+        assert self._state.plan is not None
+        if not request.may_stand:
+            return None
+        policy = self._state.plan.policy.on_abort
+        if policy == "keep":
+            return SagaEnd(SagaState.COMMITTED, "policy keeps what was done")
+        self._state.compensations = []
+        ending = asyncio.create_task(self._hold(request) if policy == "ask" else self._unwind(request, reason, by))
+        while not ending.done():
+            with contextlib.suppress(asyncio.CancelledError):  # of the session: it ends when this has ended
+                await workflow.wait_condition(ending.done)
+        return ending.result()
+
+    async def _hold(self, request: OpenRequest) -> SagaEnd:
+        """Leave it to a person."""
+        held = HoldSaga(
+            saga_id=request.saga.id,
+            session_id=workflow.info().workflow_id,
+            expected=SagaState.OPEN,
+            reason=POLICY_ASKS,
+        )
+        await workflow.execute_activity(
+            saga_contracts.hold_saga,
+            held,
+            **options(f"hold-request-{request.number}", "a person decides: undo or keep", SHORT),
+        )
+        return SagaEnd(
+            SagaState.HELD,
+            f"what was done stands until a person says whether to undo or keep it "
+            f"(`holdfast saga resolve {request.saga.id}`)",
+        )
+
+    async def _unwind(self, request: OpenRequest, reason: str, by: str) -> SagaEnd:
+        self._display.show(SessionStatus.RUNNING, f"unwinding: {reason}")
+        telling = asyncio.create_task(self._outbox.flush())
+        unwind = UnwindInput(
+            session_id=workflow.info().workflow_id,
+            saga_id=request.saga.id,
+            reason=reason,
+            by=by,
+            trace=request.trace,
+        )
+        result = await self._run(unwind)
+        await telling
+        return SagaEnd(result.outcome, in_words(result))
+
+    async def _run(self, unwind: UnwindInput) -> UnwindResult:
+        """The result of the saga's one `Unwind`; where somebody else's runs, of the look after it."""
+        pause = AGAIN_AFTER
+        while True:
+            try:
+                result: UnwindResult = await workflow.execute_child_workflow(
+                    saga_contracts.UNWIND_WORKFLOW,
+                    unwind,
+                    id=saga_contracts.unwind_id(unwind.saga_id),
+                    result_type=UnwindResult,
+                    parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+                    cancellation_type=workflow.ChildWorkflowCancellationType.ABANDON,
+                    id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                    static_summary=f"undo what {unwind.saga_id.rpartition('/')[2]} did: {unwind.reason}"[:200],
+                )
+                return result
+            except WorkflowAlreadyStartedError:
+                await workflow.sleep(pause, summary="another unwind of this saga runs")
+                pause = min(2 * pause, AGAIN_AT_MOST)
+            except ChildWorkflowError as error:
+                return UnwindResult(outcome=SagaState.UNWINDING, reason=f"the unwind ended early: {error.cause}")
+
+
+def in_words(result: UnwindResult) -> str:
+    """What was undone and what stands, in one sentence."""
+    undone = f"undone: {', '.join(result.undone)}" if result.undone else "nothing was undone"
+    if result.outcome is SagaState.ABORTED:
+        left = f"still standing, as a person decided: {', '.join(result.standing)}" if result.standing else ""
+        return f"{undone}; {left or 'nothing stands'}"
+    if result.outcome is SagaState.UNWINDING:
+        return f"it is not known yet what was undone ({result.reason}); it is tried again"
+    left = f"still standing: {', '.join(result.standing)}" if result.standing else "what stands is not known"
+    return f"{undone}; {left} ({result.reason}); a person must decide about it"
