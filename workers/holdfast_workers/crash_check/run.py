@@ -28,7 +28,6 @@ from holdfast.states import CallStatus, EffectState, Tier
 from holdfast_activities.faults import ATTEMPT_POINTS, FaultPoint
 from holdfast_activities.tools.arguments import CheckedCall, Misfit, check_call
 from holdfast_activities.tools.book import ToolBook
-from holdfast_ledger.reading import Reader
 from holdfast_ledger.store import Ledger
 from holdfast_workers.client import connect_ledger
 from holdfast_workers.crash_check.counting import Count
@@ -191,8 +190,8 @@ class _Bench:
         return run
 
     async def _run(self, lost: _Lost, lines: list[str]) -> Run:
-        effect = await Reader(self._ledger.database).effect(lost.trial.effect_id)
-        attempts = await Reader(self._ledger.database).attempts(lost.trial.effect_id)
+        effect = await self._ledger.reader.effect(lost.trial.effect_id)
+        attempts = await self._ledger.reader.attempts(lost.trial.effect_id)
         reads = self._tier(lost.trial) is Tier.READ
         sent = [line for line in lines if reads or line.split()[0] not in READS]
         effects = lost.effects + await self._more() if self._subject.count else None
