@@ -94,12 +94,12 @@ class Probings:
             asked = await self._asked(request, key, declared, args, catalogue, card)
         except (DeclarationError, ValidationError) as error:  # a deploy may be under way
             state = await self._around.ledger.note_probe(
-                effect_id, f"this worker cannot ask: {type(error).__name__}"
+                request.session_id, effect_id, f"this worker cannot ask: {type(error).__name__}"
             )
         else:
             if isinstance(asked.answer, Landed) or asked.never:
                 return await self._resolve(request, effect_id, declared, catalogue, card, args, asked)
-            state = await self._around.ledger.note_probe(effect_id, asked.said)
+            state = await self._around.ledger.note_probe(request.session_id, effect_id, asked.said)
         if state is EffectState.UNKNOWN:
             raise later(
                 f"`{card.name}` cannot tell yet whether it happened", "Probe.cannot_tell", pause, ordinary=True

@@ -19,9 +19,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 
 def reader_of(ledger: Ledger) -> Reader:
-    from holdfast_ledger.reading import Reader
-
-    return Reader(ledger.database)
+    return ledger.reader
 
 
 async def find_session(ledger: Ledger, prefix: str) -> str:

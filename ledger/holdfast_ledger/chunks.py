@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
+from holdfast_ledger import places
 from holdfast_ledger.database import Database
 from holdfast_ledger.records import Chunk
+from holdfast_ledger.sealing import Seal
+from holdfast_ledger.vault import Vault
 
 
 def channel(session_id: str) -> str:
@@ -14,11 +17,12 @@ def channel(session_id: str) -> str:
     return "holdfast_" + hashlib.sha256(session_id.encode()).hexdigest()[:40]
 
 
-async def write(database: Database, batch: list[Chunk], touched: Iterable[str] = ()) -> None:
+async def write(database: Database, vault: Vault, batch: list[Chunk], touched: Iterable[str] = ()) -> None:
     """Insert the chunks and notify their sessions and those `touched`, in one round trip."""
     sessions = {chunk.session_id for chunk in batch} | set(touched)
     if not sessions:
         return
+    seals = await vault.of_all({chunk.session_id for chunk in batch})
     await database.rows(
         "write_chunks",
         [chunk.session_id for chunk in batch],
@@ -26,6 +30,11 @@ async def write(database: Database, batch: list[Chunk], touched: Iterable[str] =
         [chunk.token for chunk in batch],
         [chunk.seq for chunk in batch],
         [chunk.kind for chunk in batch],
-        [chunk.text.encode("utf-8", "surrogatepass") for chunk in batch],
+        [_body(chunk, seals[chunk.session_id]) for chunk in batch],
         sorted(channel(session) for session in sessions),
     )
+
+
+def _body(chunk: Chunk, seal: Seal) -> bytes:
+    place = places.chunk(chunk.turn, chunk.token, chunk.seq)
+    return seal.seal(place, chunk.text.encode("utf-8", "surrogatepass"))

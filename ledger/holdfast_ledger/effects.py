@@ -12,7 +12,7 @@ import asyncpg
 
 from holdfast import ids
 from holdfast.states import CallStatus, EffectState
-from holdfast_ledger import parameters
+from holdfast_ledger import parameters, places
 from holdfast_ledger.database import Database
 from holdfast_ledger.errors import LedgerUnavailable
 from holdfast_ledger.records import (
@@ -29,6 +29,8 @@ from holdfast_ledger.records import (
     Settled,
     TurnRecord,
 )
+from holdfast_ledger.sealing import Seal
+from holdfast_ledger.vault import Vault
 
 _NO_OUTCOME: Mapping[str, Any] = {
     "status": CallStatus.CANCELLED.value,
@@ -41,36 +43,39 @@ RECLAIM_PAUSES_S = (0.1, 0.4, 1.0)
 """When a claim whose answer was lost is asked again: it may have been granted, and nobody else would know."""
 
 
-async def claim(database: Database, wanted: Claim) -> ClaimResult:
+async def claim(database: Database, vault: Vault, wanted: Claim) -> ClaimResult:
     _check_order(wanted.parent, wanted.incoming)
-    asked = _claim_parameters(wanted)
+    seal = await vault.of(wanted.session_id)
+    asked = _claim_parameters(wanted, seal)
     for pause in RECLAIM_PAUSES_S:
         try:
-            return _claimed(await database.one("claim_effect", *asked))
+            return _claimed(await database.one("claim_effect", *asked), wanted.effect_id, seal)
         except LedgerUnavailable:
             await asyncio.sleep(pause)
-    return _claimed(await database.one("claim_effect", *asked))
+    return _claimed(await database.one("claim_effect", *asked), wanted.effect_id, seal)
 
 
-def _claimed(row: asyncpg.Record) -> ClaimResult:
+def _claimed(row: asyncpg.Record, effect_id: str, seal: Seal) -> ClaimResult:
     match row["verdict"]:
         case "granted":
             return Granted(
                 token=row["token"],
                 attempt=row["attempt"],
-                args=row["args"],
+                args=_args(row["args"], effect_id, seal),
                 probe=bool(row["probe"]),
                 keys_refused=row["keys_refused"],
             )
         case "settled":
-            return Settled(state=EffectState(row["state"]), outcome=_outcome(row["outcome"], row["committed"]))
+            outcome = _outcome(row["outcome"], row["committed"], effect_id, seal)
+            return Settled(state=EffectState(row["state"]), outcome=outcome)
         case "busy":
             return Busy(retry_after=row["retry_after"])
         case _:
             return Refused(code=row["code"], reason=row["reason"], retry_after=row["retry_after"])
 
 
-def _claim_parameters(wanted: Claim) -> tuple[Any, ...]:
+def _claim_parameters(wanted: Claim, seal: Seal) -> tuple[Any, ...]:
+    outcome_at = places.effect("outcome", wanted.effect_id)
     authorization = wanted.authorization or {}
     columns = {
         "session_id": wanted.session_id,
@@ -107,12 +112,12 @@ def _claim_parameters(wanted: Claim) -> tuple[Any, ...]:
         intent["authorization"] = dict(authorization)
     return (
         parameters.clear_json(columns),
-        ids.canonical(intent),
-        ids.canonical(_unknown(wanted.tool)),
-        ids.canonical(_exhausted(wanted)),
+        seal.seal(places.effect("authorization_body", wanted.effect_id), ids.canonical(intent)),
+        seal.seal(outcome_at, ids.canonical(_unknown(wanted.tool))),
+        seal.seal(outcome_at, ids.canonical(_exhausted(wanted))),
         parameters.clear_json([_incoming_columns(message) for message in wanted.incoming]),
-        [message.body for message in wanted.incoming],
-        *parameters.facts(wanted.outbox),
+        [_sealed(seal, places.content(message.digest), message.body) for message in wanted.incoming],
+        *parameters.facts(wanted.outbox, seal),
     )
 
 
@@ -166,8 +171,9 @@ async def refuse_key(database: Database, effect_id: str, token: int, lease: time
     return refused
 
 
-def record_parameters(record: Record) -> tuple[Any, ...]:
+def record_parameters(record: Record, seal: Seal) -> tuple[Any, ...]:
     """Parameters of the statement `record_effect`."""
+    effect_id, token = record.effect_id, record.token
     undo = record.undo
     columns = {
         "session_id": record.session_id,
@@ -188,14 +194,32 @@ def record_parameters(record: Record) -> tuple[Any, ...]:
         body["undo"] = {"tool": undo.tool, "version": undo.version, "args": ids.digest(undo.args)}
     return (
         parameters.clear_json(columns),
-        ids.canonical(dict(record.outcome)),
-        ids.canonical(_unknown(None)),
-        record.result,
-        record.shown,
-        undo.args if undo else None,
-        ids.canonical(dict(record.evidence)) if record.evidence else None,
-        ids.canonical(body),
+        *_outcome_columns(record, seal),
+        _sealed(
+            seal,
+            places.attempt("evidence", effect_id, token),
+            ids.canonical(dict(record.evidence)) if record.evidence else None,
+        ),
+        seal.seal(places.attempt("report", effect_id, token), ids.canonical(body)),
     )
+
+
+def _outcome_columns(said: Record | Resolution, seal: Seal) -> tuple[bytes | None, ...]:
+    """Outcome, the outcome where doubt remains (of a record), result, what is shown of it, the undo's arguments."""
+    effect_id = said.effect_id
+    outcome_at = places.effect("outcome", effect_id)
+    doubtful = (seal.seal(outcome_at, ids.canonical(_unknown(None))),) if isinstance(said, Record) else ()
+    return (
+        seal.seal(outcome_at, ids.canonical(dict(said.outcome))),
+        *doubtful,
+        _sealed(seal, places.effect("result", effect_id), said.result),
+        _sealed(seal, places.effect("shown", effect_id), said.shown),
+        _sealed(seal, places.effect("undo_args", effect_id), said.undo.args if said.undo else None),
+    )
+
+
+def _sealed(seal: Seal, place: str, body: bytes | None) -> bytes | None:
+    return None if body is None else seal.seal(place, body)
 
 
 def _for_breaker(record: Record) -> dict[str, Any]:
@@ -209,11 +233,13 @@ def _for_breaker(record: Record) -> dict[str, Any]:
     }
 
 
-async def record(database: Database, done: Record) -> Recorded:
-    return recorded(await database.one("record_effect", *record_parameters(done)))
+async def record(database: Database, vault: Vault, done: Record) -> Recorded:
+    seal = await vault.of(done.session_id)
+    return recorded(await database.one("record_effect", *record_parameters(done, seal)), done.effect_id, seal)
 
 
-async def resolve(database: Database, found: Resolution) -> Recorded:
+async def resolve(database: Database, vault: Vault, found: Resolution) -> Recorded:
+    seal = await vault.of(found.session_id)
     columns = {
         "id": found.id,
         "session_id": found.session_id,
@@ -234,33 +260,34 @@ async def resolve(database: Database, found: Resolution) -> Recorded:
     row = await database.one(
         "resolve_effect",
         parameters.clear_json(columns),
-        ids.canonical(dict(found.outcome)),
-        found.result,
-        found.shown,
-        found.undo.args if found.undo else None,
-        ids.canonical(body),
+        *_outcome_columns(found, seal),
+        seal.seal(places.entry(f"@effect/{found.effect_id}/resolved/{found.id}"), ids.canonical(body)),
     )
-    return recorded(row)
+    return recorded(row, found.effect_id, seal)
 
 
-async def doubt(database: Database, effect_id: str) -> Doubt | None:
+async def doubt(database: Database, vault: Vault, effect_id: str) -> Doubt | None:
     row = await database.row("doubt", effect_id)
     if row is None:
         return None
+    seal = await vault.of(row["session_id"])
     return Doubt(
         state=EffectState(row["state"]),
-        outcome=_outcome(row["outcome"], False),
-        args=row["args"],
+        outcome=_outcome(row["outcome"], False, effect_id, seal),
+        args=_args(row["args"], effect_id, seal),
         keys_refused=row["keys_refused"],
     )
 
 
-async def note_probe(database: Database, effect_id: str, said: str) -> EffectState:
-    row = await database.one("note_probe", effect_id, parameters.clear(said))
+async def note_probe(database: Database, vault: Vault, session_id: str, effect_id: str, said: str) -> EffectState:
+    seal = await vault.of(session_id)
+    sealed = seal.seal_text(places.effect("probe_said", effect_id), parameters.clear(said))
+    row = await database.one("note_probe", effect_id, sealed)
     return EffectState(row[0])
 
 
-async def record_turn(database: Database, turn: TurnRecord) -> Recorded:
+async def record_turn(database: Database, vault: Vault, turn: TurnRecord) -> Recorded:
+    seal = await vault.of(turn.session_id)
     usage = turn.usage
     columns = {
         "session_id": turn.session_id,
@@ -294,7 +321,7 @@ async def record_turn(database: Database, turn: TurnRecord) -> Recorded:
             "tier": call.tier,
             "recovery": call.recovery,
             "digest": call.digest,
-            "preview": call.preview,
+            "preview": seal.seal_text(places.preview(call.call, call.digest), call.preview),
             "semantic_key": call.semantic_key,
         }
         for call in turn.calls
@@ -302,14 +329,14 @@ async def record_turn(database: Database, turn: TurnRecord) -> Recorded:
     row = await database.one(
         "record_turn",
         parameters.clear_json(columns),
-        ids.canonical(dict(turn.outcome)),
-        turn.body,
-        ids.canonical(_turn_body(turn)),
+        seal.seal(places.effect("outcome", turn.effect_id), ids.canonical(dict(turn.outcome))),
+        seal.seal(places.content(turn.digest), turn.body),
+        seal.seal(places.attempt("report", turn.effect_id, turn.token), ids.canonical(_turn_body(turn))),
         parameters.clear_json(calls),
-        [call.args for call in turn.calls],
-        [call.salt for call in turn.calls],
+        [seal.seal(places.effect("args", call.effect_id), call.args) for call in turn.calls],
+        [seal.seal(places.effect("args_salt", call.effect_id), call.salt) for call in turn.calls],
     )
-    return recorded(row)
+    return recorded(row, turn.effect_id, seal)
 
 
 def _turn_body(turn: TurnRecord) -> dict[str, Any]:
@@ -337,17 +364,25 @@ def _turn_body(turn: TurnRecord) -> dict[str, Any]:
     }
 
 
-def recorded(row: asyncpg.Record) -> Recorded:
+def recorded(row: asyncpg.Record, effect_id: str, seal: Seal) -> Recorded:
     state = EffectState(row["state"])
     settled = state not in (EffectState.OPEN, EffectState.CLAIMED)
     return Recorded(
         accepted=row["accepted"],
         committed=bool(row["committed"]),
-        outcome=_outcome(row["outcome"], row["committed"]) if settled else None,
+        outcome=_outcome(row["outcome"], row["committed"], effect_id, seal) if settled else None,
         state=state,
     )
 
 
-def _outcome(body: bytes | None, committed: bool | None) -> Mapping[str, Any]:
-    outcome: dict[str, Any] = dict(_NO_OUTCOME) if body is None else json.loads(body)
+def _args(body: bytes | None, effect_id: str, seal: Seal) -> bytes | None:
+    return None if body is None else seal.open(places.effect("args", effect_id), body)
+
+
+def _outcome(body: bytes | None, committed: bool | None, effect_id: str, seal: Seal) -> Mapping[str, Any]:
+    outcome: dict[str, Any] = dict(_NO_OUTCOME)
+    if body is not None:
+        outcome = json.loads(places.opened(seal, places.effect("outcome", effect_id), body))
+        if isinstance(outcome.get("text"), str):
+            outcome["text"] = seal.open_text(places.REASON, outcome["text"])
     return {**outcome, "committed": True} if committed else outcome

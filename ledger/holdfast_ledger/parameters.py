@@ -6,7 +6,6 @@ they become U+FFFD. Bodies keep every character, since canonical JSON escapes th
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -18,6 +17,8 @@ from pydantic_core import to_jsonable_python
 
 from holdfast import ids
 from holdfast.facts import Fact
+from holdfast_ledger import places
+from holdfast_ledger.sealing import Seal
 
 _REFUSED = re.compile("[\x00\ud800-\udfff]")
 
@@ -62,23 +63,32 @@ def _cleared(value: Any) -> Any:
     return value
 
 
-def facts(outbox: Iterable[Fact]) -> tuple[str, list[bytes], list[bytes]]:
+def facts(outbox: Iterable[Fact], seal: Seal) -> tuple[str, list[bytes], list[bytes]]:
     """The three parameters of every function that takes facts: clear columns, digests, bodies."""
     told = list(outbox)
-    bodies = [ids.canonical(to_jsonable_python(dict(fact.body))) for fact in told]
-    columns = [_fact_columns(fact) for fact in told]
-    digests = [_fact_digest(fact) for fact in told]
+    columns = [_fact_columns(fact, seal) for fact in told]
+    digests = [_fact_digest(fact, seal) for fact in told]
+    bodies = [_fact_body(fact, seal, digest) for fact, digest in zip(told, digests, strict=True)]
     return clear_json(columns), digests, bodies
 
 
-def _fact_columns(fact: Fact) -> dict[str, Any]:
+def _fact_columns(fact: Fact, seal: Seal) -> dict[str, Any]:
     columns = fact.model_dump(exclude={"body"}, exclude_none=True)
     detail = {name: fact.body[name] for name in _DETAIL if fact.body.get(name) is not None}
+    if reason := detail.get("reason"):
+        detail["reason"] = seal.seal_text(places.REASON, reason)
+    if preview := detail.get("preview"):
+        detail["preview"] = seal.seal_text(places.preview(fact.call, detail.get("digest")), preview)
     return {**columns, "detail": detail} if detail else columns
 
 
-def _fact_digest(fact: Fact) -> bytes:
+def _fact_body(fact: Fact, seal: Seal, digest: bytes) -> bytes:
+    body = ids.canonical(to_jsonable_python(dict(fact.body)))
+    return seal.seal(places.entry(fact.key), body, digest=digest)
+
+
+def _fact_digest(fact: Fact, seal: Seal) -> bytes:
     """What makes two facts of one key the same: all they say but when, since a reset may say it again later."""
     body = {name: value for name, value in fact.body.items() if name not in _TIMES}
     said = fact.model_dump(mode="json", exclude={"at", "body"})
-    return hashlib.sha256(ids.canonical([said, to_jsonable_python(body)])).digest()
+    return seal.digest(ids.canonical([said, to_jsonable_python(body)]))

@@ -11,10 +11,12 @@ import asyncpg
 
 from holdfast import ids
 from holdfast.states import EffectState, SagaState, SessionStatus
-from holdfast_ledger import parameters
+from holdfast_ledger import parameters, places
 from holdfast_ledger.database import Database
-from holdfast_ledger.errors import AmbiguousId, EffectMissing, SessionMissing
-from holdfast_ledger.views import Approval, Attempt, Effect, Entry, Saga, Session, Tokens, Turn
+from holdfast_ledger.errors import AmbiguousId, ContentErased, EffectMissing, KeyMissing, SessionMissing
+from holdfast_ledger.sealing import ALTERED, CLEAR, Seal, is_sealed_text
+from holdfast_ledger.vault import Vault
+from holdfast_ledger.views import Approval, Attempt, Effect, Entry, Erasure, Saga, Session, Tokens, Turn
 
 EVERYTHING = 2**31 - 1
 """A limit that is none."""
@@ -22,10 +24,15 @@ _SHOWN_IDS = 5  # of an ambiguous prefix
 
 
 class Reader:
-    """Questions to the ledger. Every method may raise `LedgerUnavailable`."""
+    """Questions to the ledger. Every method may raise `LedgerUnavailable`.
 
-    def __init__(self, database: Database) -> None:
+    What cannot be opened is None where it is a body, and says so where it is a text; what was altered raises
+    `ContentAltered`.
+    """
+
+    def __init__(self, database: Database, vault: Vault) -> None:
         self._database = database
+        self._vault = vault
 
     async def sessions(
         self,
@@ -47,14 +54,15 @@ class Reader:
             since,
             limit,
         )
-        return [_session(row) for row in rows]
+        seals = await self._vault.of_all(row["id"] for row in rows)
+        return [_session(row, seals[row["id"]]) for row in rows]
 
     async def session(self, session_id: str) -> Session:
         """Raises `SessionMissing`."""
         row = await self._database.row("session", session_id)
         if row is None:
             raise SessionMissing(f"There is no session `{session_id}`.")
-        return _session(row)
+        return _session(row, await self._vault.of(session_id))
 
     async def session_id(self, prefix: str) -> str:
         """The one session whose id is, or begins with, `prefix`. Raises `SessionMissing`, `AmbiguousId`."""
@@ -80,12 +88,16 @@ class Reader:
 
     async def timeline(self, session_id: str, *, after: int = 0, limit: int = EVERYTHING) -> list[Entry]:
         """Entries with a sequence number above `after`, oldest first. Empty for an unknown session."""
-        return [_entry(row) for row in await self._database.rows("timeline", session_id, after, limit)]
+        rows = await self._database.rows("timeline", session_id, after, limit)
+        seal = await self._vault.of(session_id) if rows else CLEAR
+        return [_entry(row, seal) for row in rows]
 
     async def content(self, session_id: str, digests: Iterable[str]) -> dict[str, Any]:
-        """Stored messages, decoded, by digest; those that are not there are left out."""
+        """Stored messages, decoded, by digest; those that are not there, or were erased, are left out."""
         rows = await self._database.rows("content", session_id, list(digests))
-        return {row["digest"]: json.loads(row["body"]) for row in rows}
+        seal = await self._vault.of(session_id) if rows else CLEAR
+        found = {row["digest"]: _opened(seal, places.content(row["digest"]), row["body"]) for row in rows}
+        return {digest: body for digest, body in found.items() if body is not None}
 
     async def newest_head(self, session_id: str) -> str:
         """The end of the branch of the transcript that was written last, for `Ledger.transcript`."""
@@ -97,7 +109,8 @@ class Reader:
     ) -> list[Approval]:
         """What waits for a person, oldest first; with `pending` False also what was decided."""
         rows = await self._database.rows("approvals", session_id, pending, limit)
-        return [Approval(**row) for row in rows]
+        seals = await self._vault.of_all(row["session_id"] for row in rows)
+        return [_approval(row, seals[row["session_id"]]) for row in rows]
 
     async def effects(
         self,
@@ -112,23 +125,25 @@ class Reader:
         """Effects by session, then in the order they were planned; each filter narrows."""
         wanted = list(states) if states is not None else None
         rows = await self._database.rows("effects", session_id, wanted, tool, since, None, kind, limit)
-        return [_effect(row) for row in rows]
+        seals = await self._vault.of_all(row["session_id"] for row in rows)
+        return [_effect(row, seals[row["session_id"]]) for row in rows]
 
     async def effect(self, effect_id: str) -> Effect:
         """Raises `EffectMissing`."""
         row = await self._database.row("effects", None, None, None, None, effect_id, None, 1)
         if row is None:
             raise EffectMissing(f"There is no effect `{effect_id}`.")
-        return _effect(row)
+        return _effect(row, await self._vault.of(row["session_id"]))
 
     async def attempts(self, effect_id: str) -> list[Attempt]:
         """All attempts of an effect, oldest first."""
         rows = await self._database.rows("attempts", effect_id)
+        seal = await self._vault.of(rows[0]["session_id"]) if rows else CLEAR
         return [
             Attempt(
-                **_but(row, "latency_us", "evidence"),
+                **_but(row, "session_id", "latency_us", "evidence"),
                 latency=_latency(row),
-                evidence=_decoded(row["evidence"]) or {},
+                evidence=_opened(seal, places.attempt("evidence", effect_id, row["token"]), row["evidence"]) or {},
             )
             for row in rows
         ]
@@ -142,7 +157,17 @@ class Reader:
     ) -> list[Saga]:
         """Sagas, oldest first; each filter narrows."""
         wanted = list(states) if states is not None else None
-        return [Saga(**row) for row in await self._database.rows("sagas", session_id, wanted, limit)]
+        rows = await self._database.rows("sagas", session_id, wanted, limit)
+        seals = await self._vault.of_all(row["session_id"] for row in rows)
+        return [
+            Saga(**_but(row, "reason"), reason=_text(seals[row["session_id"]], places.REASON, row["reason"]))
+            for row in rows
+        ]
+
+    async def erased(self, session_id: str) -> Erasure | None:
+        """When, by whom and why the session's contents were erased; None where they were not."""
+        row = await self._database.row("erasure", session_id)
+        return Erasure(**row) if row else None
 
     async def turns(self, session_id: str) -> list[Turn]:
         """All recorded turns, in the order they were recorded."""
@@ -170,19 +195,67 @@ def _latency(row: asyncpg.Record) -> timedelta | None:
     return None if row["latency_us"] is None else timedelta(microseconds=row["latency_us"])
 
 
-def _decoded(body: bytes | None) -> Any:
-    return None if body is None else json.loads(body)
+def _opened(seal: Seal, place: str, body: bytes | None) -> Any:
+    """The body decoded; None where there is none, or nobody here can open it."""
+    if body is None:
+        return None
+    try:
+        return json.loads(places.opened(seal, place, body) or b"null")
+    except (KeyMissing, ContentErased):
+        return None
 
 
-def _session(row: asyncpg.Record) -> Session:
-    return Session(**_but(row, "labels", *_TOKENS), labels=json.loads(row["labels"]), usage=_usage(row))
+def _text(seal: Seal, place: str, text: str | None) -> str | None:
+    return seal.open_text(place, text) if text else text
 
 
-def _entry(row: asyncpg.Record) -> Entry:
-    body = _decoded(row["body"]) if row["key_id"] is None else None
-    columns = _but(row, "latency_us", "body", "hash", "key_id")
+def _said(seal: Seal, place: str, body: bytes | None) -> Any:
+    """A body the ledger's own functions may have written, in clear, around a person's sealed words."""
+    said = _opened(seal, place, body)
+    if isinstance(said, dict):
+        for name in ("reason", "text"):
+            if isinstance(said.get(name), str):
+                said[name] = seal.open_text(places.REASON, said[name])
+    return said
+
+
+def _session(row: asyncpg.Record, seal: Seal) -> Session:
+    return Session(
+        **_but(row, "labels", "status_reason", *_TOKENS),
+        status_reason=_text(seal, places.REASON, row["status_reason"]),
+        labels=json.loads(row["labels"]),
+        usage=_usage(row),
+    )
+
+
+def _entry(row: asyncpg.Record, seal: Seal) -> Entry:
+    body = _said(seal, places.entry(row["fact_key"]), row["body"])
+    columns = _but(row, "latency_us", "body", "hash", "fact_key")
     return Entry(**columns, latency=_latency(row), body=body, hash=row["hash"].hex())
 
 
-def _effect(row: asyncpg.Record) -> Effect:
-    return Effect(**_but(row, "latency_us", "outcome"), latency=_latency(row), outcome=_decoded(row["outcome"]))
+def _approval(row: asyncpg.Record, seal: Seal) -> Approval:
+    return Approval(
+        **_but(row, "preview", "reason"),
+        preview=_preview(seal, row, row["digest"]),
+        reason=_text(seal, places.REASON, row["reason"]),
+    )
+
+
+def _preview(seal: Seal, row: asyncpg.Record, digest: str) -> str | None:
+    """A person decides by it: in a session with a key only what was sealed for this very call is shown."""
+    text = row["preview"]
+    if text and seal.key_id is not None and not is_sealed_text(text):
+        return ALTERED
+    return _text(seal, places.preview(row["call"], digest), text)
+
+
+def _effect(row: asyncpg.Record, seal: Seal) -> Effect:
+    effect_id = row["effect_id"]
+    return Effect(
+        **_but(row, "latency_us", "outcome", "preview", "probe_said"),
+        latency=_latency(row),
+        outcome=_said(seal, places.effect("outcome", effect_id), row["outcome"]),
+        preview=_preview(seal, row, row["fingerprint"]),
+        probe_said=_text(seal, places.effect("probe_said", effect_id), row["probe_said"]),
+    )

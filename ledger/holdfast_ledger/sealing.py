@@ -139,9 +139,7 @@ class SessionKey:
 
     @classmethod
     def fresh(cls, session_id: str) -> SessionKey:
-        return cls(
-            session_id=session_id, key_id=secrets.token_hex(ID_BYTES), secret=secrets.token_bytes(KEY_BYTES)
-        )
+        return cls(session_id=session_id, key_id=secrets.token_hex(ID_BYTES), secret=secrets.token_bytes(KEY_BYTES))
 
     def digest(self, said: bytes) -> bytes:
         return hmac.digest(self._digest_key, said, "sha256")

@@ -17,9 +17,10 @@ from holdfast import ids
 from holdfast.catalogue import Catalogue
 from holdfast.facts import Fact
 from holdfast.states import EffectState
-from holdfast_ledger import chunks, effects, parameters, schema_versions, transcript, watching
+from holdfast_ledger import chunks, effects, parameters, places, schema_versions, transcript, watching
 from holdfast_ledger.database import Database, named_sql
 from holdfast_ledger.errors import LedgerError, WrongTemporal, translated
+from holdfast_ledger.master_keys import KeyService
 from holdfast_ledger.reading import Reader
 from holdfast_ledger.records import (
     Chunk,
@@ -36,6 +37,8 @@ from holdfast_ledger.records import (
     StoredMessage,
     TurnRecord,
 )
+from holdfast_ledger.sealing import CLEAR
+from holdfast_ledger.vault import Encryption, Vault, proposed
 
 STALL = timedelta(minutes=1)
 
@@ -51,16 +54,31 @@ class Observer(Protocol):
 class Ledger:
     """A pool of connections as the app role, and the functions it may call."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, vault: Vault | None = None) -> None:
         self.database = database
-        self.reader = Reader(database)
+        self.vault = vault or Vault(database)
+        self.reader = Reader(database, self.vault)
         self.observer: Observer | None = None
         self._catalogues: dict[str, Catalogue] = {}
 
     @classmethod
-    async def connect(cls, dsn: str, *, min_size: int = 1, max_size: int = 10, pgbouncer: bool = False) -> Ledger:
-        """`pgbouncer`: the DSN leads through PgBouncer in transaction mode, so nothing is prepared."""
-        return cls(await Database.connect(dsn, min_size=min_size, max_size=max_size, pgbouncer=pgbouncer))
+    async def connect(
+        cls,
+        dsn: str,
+        *,
+        min_size: int = 1,
+        max_size: int = 10,
+        pgbouncer: bool = False,
+        keys: KeyService | None = None,
+        encryption: Encryption = "auto",
+    ) -> Ledger:
+        """Args:
+        pgbouncer: the DSN leads through PgBouncer in transaction mode, so nothing is prepared.
+        keys: wraps the sessions' data keys; without it encrypted sessions are closed to this process.
+        encryption: of sessions that begin here.
+        """
+        database = await Database.connect(dsn, min_size=min_size, max_size=max_size, pgbouncer=pgbouncer)
+        return cls(database, Vault(database, keys, encryption=encryption))
 
     async def close(self) -> None:
         await self.database.close()
@@ -90,7 +108,10 @@ class Ledger:
             "tenant": registration.tenant,
             "labels": dict(registration.labels),
         }
-        row = await self.database.one("register_session", parameters.clear_json(columns))
+        proposal = await self.vault.propose(registration.session_id)
+        row = await self.database.one("register_session", parameters.clear_json({**columns, **proposed(proposal)}))
+        if row["fresh"]:
+            self.vault.made(registration.session_id, proposal)
         return Registered(fresh=row["fresh"], status=row["status"], first_run_id=row["first_run_id"])
 
     async def store_message(self, session_id: str, body: bytes) -> str:
@@ -99,7 +120,8 @@ class Ledger:
         Raises `SessionMissing`.
         """
         digest = ids.digest(body)
-        await self.database.rows("store_content", session_id, digest, body)
+        seal = await self.vault.of(session_id)
+        await self.database.rows("store_content", session_id, digest, seal.seal(places.content(digest), body))
         return digest
 
     async def open_session(self, opening: Opening) -> None:
@@ -120,13 +142,17 @@ class Ledger:
             "labels": dict(opening.labels),
             "started_at": opening.started_at,
         }
-        await self.database.rows(
+        # Only facts need the key before it is known what the session has: the answer brings it.
+        seal = await self.vault.find(opening.session_id, ask=bool(opening.outbox))
+        proposal = await self.vault.propose(opening.session_id) if seal is None else None
+        row = await self.database.row(
             "open_session",
-            parameters.clear_json(columns),
+            parameters.clear_json({**columns, **proposed(proposal), "sealed_only": self.vault.required}),
             opening.catalogue,
             ids.canonical({**columns, "started_at": opening.started_at.isoformat()}),
-            *parameters.facts(opening.outbox),
+            *parameters.facts(opening.outbox, seal or (proposal.key if proposal else CLEAR)),
         )
+        await self.vault.took(opening.session_id, proposal, row)
         self._changed(opening.session_id)
 
     async def refuse_session(self, session_id: str, reason: str, at: datetime) -> None:
@@ -146,7 +172,7 @@ class Ledger:
 
     async def claim(self, claim: Claim) -> ClaimResult:
         """Ask for an effect. Raises `LedgerConflict` where the outbox holds a fact told otherwise before."""
-        result = await effects.claim(self.database, claim)
+        result = await effects.claim(self.database, self.vault, claim)
         self._changed(claim.session_id)
         return result
 
@@ -163,7 +189,7 @@ class Ledger:
 
     async def record(self, record: Record) -> Recorded:
         """End an attempt. The same record again, after its answer was lost, is accepted again."""
-        recorded = await effects.record(self.database, record)
+        recorded = await effects.record(self.database, self.vault, record)
         self._changed(record.session_id)
         return recorded
 
@@ -172,21 +198,21 @@ class Ledger:
 
         Raises `EffectMissing`, `SessionMissing`.
         """
-        recorded = await effects.resolve(self.database, found)
+        recorded = await effects.resolve(self.database, self.vault, found)
         self._changed(found.session_id)
         return recorded
 
     async def doubt(self, effect_id: str) -> Doubt | None:
         """The effect as a probe needs it; None where it is not here."""
-        return await effects.doubt(self.database, effect_id)
+        return await effects.doubt(self.database, self.vault, effect_id)
 
-    async def note_probe(self, effect_id: str, said: str) -> EffectState:
+    async def note_probe(self, session_id: str, effect_id: str, said: str) -> EffectState:
         """Keep what a probe of an UNKNOWN effect said that could not tell. Returns where the effect stands."""
-        return await effects.note_probe(self.database, effect_id, said)
+        return await effects.note_probe(self.database, self.vault, session_id, effect_id, said)
 
     async def record_turn(self, turn: TurnRecord) -> Recorded:
         """Commit a model turn. The same record again, after its answer was lost, is accepted again."""
-        recorded = await effects.record_turn(self.database, turn)
+        recorded = await effects.record_turn(self.database, self.vault, turn)
         if self.observer is not None:
             self.observer.turn_recorded(turn.session_id, turn.turn)
         return recorded
@@ -205,9 +231,10 @@ class Ledger:
 
     async def record_within(self, connection: asyncpg.Connection, record: Record) -> Recorded:
         """`record`, inside `transaction`. Raise to roll both back when it is not accepted."""
+        seal = await self.vault.of(record.session_id)
         with translated(self.database.where):
-            rows = await connection.fetch(named_sql()["record_effect"], *effects.record_parameters(record))
-        return effects.recorded(rows[0])
+            rows = await connection.fetch(named_sql()["record_effect"], *effects.record_parameters(record, seal))
+        return effects.recorded(rows[0], record.effect_id, seal)
 
     async def append(self, session_id: str, facts: tuple[Fact, ...]) -> None:
         """Append facts and apply them to the projections (status, approvals). The same fact twice is one entry.
@@ -216,45 +243,53 @@ class Ledger:
         ledger's own functions write, `SessionMissing`.
         """
         if facts:
-            await self.database.rows("append_facts", session_id, *parameters.facts(facts))
+            seal = await self.vault.of(session_id)
+            await self.database.rows("append_facts", session_id, *parameters.facts(facts, seal))
             self._changed(session_id)
 
     async def transcript(self, session_id: str, head: str) -> list[StoredMessage]:
         """All messages up to `head`, along its own branch. Raises `holdfast.errors.HeadMissing`."""
-        return await transcript.transcript(self.database, session_id, head)
+        seal = await self.vault.of(session_id)
+        return await transcript.transcript(self.database, seal, session_id, head)
 
     async def result(self, session_id: str, call: str) -> bytes | None:
         """The whole result of a call (for `read_result`), or None."""
         row = await self.database.row("call_result", session_id, call)
-        return row["result"] if row else None
+        if row is None or row["result"] is None:
+            return None
+        seal = await self.vault.of(session_id)
+        return seal.open(places.effect("result", row["effect_id"]), row["result"])
 
     async def close_session(self, closing: Closing) -> None:
         """Write the last entry and the final status, and give an open saga its end."""
+        seal = await self.vault.of(closing.session_id)
         columns = {
             "session_id": closing.session_id,
             "status": closing.status,
-            "reason": closing.reason,
+            "reason": seal.seal_text(places.REASON, closing.reason) if closing.reason else "",
             "at": closing.at,
             "saga_id": closing.saga_id,
         }
         await self.database.rows(
             "close_session",
             parameters.clear_json(columns),
-            ids.canonical({"status": closing.status, "reason": closing.reason}),
-            *parameters.facts(closing.outbox),
+            seal.seal(
+                places.entry("@closed/"), ids.canonical({"status": closing.status, "reason": closing.reason})
+            ),
+            *parameters.facts(closing.outbox, seal),
         )
         self._changed(closing.session_id)
 
     async def write_chunks(self, batch: list[Chunk]) -> None:
         """Insert a batch into the unlogged table and notify the sessions' watchers; used by the flusher only."""
-        await chunks.write(self.database, batch)
+        await chunks.write(self.database, self.vault, batch)
 
     def watch(
         self, session_id: str, *, after: int = 0, patience: watching.Patience | None = None
     ) -> AsyncIterator[watching.WatchEvent]:
         """See `holdfast_ledger.watching.watch`."""
         listen = not self.database.pgbouncer
-        return watching.watch(self.database, session_id, after=after, listen=listen, patience=patience)
+        return watching.watch(self.database, self.vault, session_id, after=after, listen=listen, patience=patience)
 
     def _changed(self, session_id: str) -> None:
         if self.observer is not None:

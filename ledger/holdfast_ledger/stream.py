@@ -121,7 +121,7 @@ class Flusher:
         try:
             if recorded:
                 await database.rows("drop_chunks", [each[0] for each in recorded], [each[1] for each in recorded])
-            await chunks.write(database, merged(batch), changed)
+            await chunks.write(database, self._ledger.vault, merged(batch), changed)
         except LedgerError as error:
             # Watchers poll as well, so a lost wake-up only makes them later.
             _log.warning("chunks were dropped", extra={"chunks": len(batch), "reason": str(error)})

@@ -81,17 +81,33 @@ class Vault:
         encoded = base64.b64encode(wrapped).decode("ascii")
         return Proposal(key=key, columns={"id": key.key_id, "master_id": master_id, "wrapped": encoded})
 
-    async def took(self, session_id: str, proposal: Proposal | None, row: asyncpg.Record) -> None:
-        """Remember the key that the session has: the proposed one, or the one in `row`."""
-        if self._keys is None:
-            return
-        if proposal is not None and row["key_id"] == proposal.key.key_id:
-            self._remember(session_id, proposal.key)
-        elif session_id not in self._known:
-            self._remember(session_id, await self._seal(session_id, row))
+    @property
+    def required(self) -> bool:
+        return self.encryption == "required"
 
-    def known(self, session_id: str) -> Seal | None:
-        return CLEAR if self._keys is None else self._remembered(session_id)
+    def made(self, session_id: str, proposal: Proposal | None) -> None:
+        """This process made the session, with the proposed key."""
+        if self._keys is not None:
+            self._remember(session_id, proposal.key if proposal else CLEAR)
+
+    async def took(self, session_id: str, proposal: Proposal | None, row: asyncpg.Record | None) -> None:
+        """Remember the key that the session turned out to have; `row` None is a session without one."""
+        if self._keys is None or session_id in self._known:
+            return
+        if row is None:
+            self._remember(session_id, CLEAR)
+        elif proposal is not None and row["key_id"] == proposal.key.key_id:
+            self._remember(session_id, proposal.key)
+        else:
+            self._remember(session_id, await self._key(session_id, row))
+
+    async def find(self, session_id: str, *, ask: bool) -> Seal | None:
+        """`of` a session that may not be there: None then. Without `ask` only memory is asked."""
+        if self._keys is None:
+            return CLEAR
+        if ask and session_id not in self._known:
+            await self.of_all([session_id])
+        return self._remembered(session_id)
 
     def forget(self, session_id: str) -> None:
         self._known.pop(session_id, None)
@@ -99,8 +115,13 @@ class Vault:
     async def _seal(self, session_id: str, row: asyncpg.Record) -> Seal:
         if row["key_id"] is None:
             return CLEAR
-        if row["wrapped"] is None:
-            return Erased(key_id=row["key_id"], at=row["erased_at"], by=row["erased_by"])
+        if row["wrapped"] is not None:
+            return await self._key(session_id, row)
+        if row["erased_at"] is None:
+            raise KeyMissing(f"The wrapped key of the session `{session_id}` is not in the database any more.")
+        return Erased(key_id=row["key_id"], at=row["erased_at"], by=row["erased_by"])
+
+    async def _key(self, session_id: str, row: asyncpg.Record) -> SessionKey:
         context = wrapping(session_id, row["key_id"])
         secret = await self.keys.unwrap(row["wrapped"], row["master_id"], context)
         return SessionKey(session_id=session_id, key_id=row["key_id"], secret=secret)

@@ -76,6 +76,14 @@ class Entry(View):
     hash: str
 
 
+class Erasure(View):
+    """A session's contents are gone for everybody."""
+
+    at: datetime
+    by: str
+    reason: str
+
+
 class Approval(View):
     """What a person was, or is, asked: one call with these very arguments."""
 

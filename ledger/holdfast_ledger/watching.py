@@ -16,10 +16,12 @@ from typing import Any, TypeVar
 import asyncpg
 
 from holdfast.facts import Kind
-from holdfast_ledger import chunks
+from holdfast_ledger import chunks, places
 from holdfast_ledger.database import Database
-from holdfast_ledger.errors import LedgerUnavailable
+from holdfast_ledger.errors import LedgerError, LedgerUnavailable
 from holdfast_ledger.reading import Reader
+from holdfast_ledger.sealing import Seal
+from holdfast_ledger.vault import Vault
 from holdfast_ledger.views import Entry
 
 POLL_S = 1.0
@@ -108,6 +110,7 @@ class _View:
 
 async def watch(
     database: Database,
+    vault: Vault,
     session_id: str,
     *,
     after: int = 0,
@@ -124,7 +127,7 @@ async def watch(
         LedgerUnavailable: when Postgres was away for longer than the patience lasts.
     """
     patient = patience or Patience()
-    reader = Reader(database)
+    reader = Reader(database, vault)
     view = _View()
     seq = after
     async with _wake_ups(database, session_id, listen=listen) as wake:
@@ -143,7 +146,7 @@ async def watch(
             if len(told) == _PAGE:
                 continue
             if view.running:
-                for streamed in await patient.ask(partial(_streamed, database, session_id, view)):
+                for streamed in await patient.ask(partial(_streamed, database, vault, session_id, view)):
                     yield streamed
             await wake.wait()
 
@@ -159,22 +162,30 @@ async def _told(reader: Reader, session_id: str, after: int) -> list[Told]:
     digests = {
         entry.seq: entry.body["message"]
         for entry in entries
-        if entry.kind == Kind.MODEL_TURN and entry.body is not None
+        if entry.kind == Kind.MODEL_TURN and entry.body is not None and "message" in entry.body
     }
     contents = await reader.content(session_id, set(digests.values())) if digests else {}
     return [Told(entry=entry, message=contents.get(digests.get(entry.seq, ""))) for entry in entries]
 
 
-async def _streamed(database: Database, session_id: str, view: _View) -> list[Streamed]:
+async def _streamed(database: Database, vault: Vault, session_id: str, view: _View) -> list[Streamed]:
+    seal = await vault.of(session_id)
     rows = await database.rows("chunks", session_id, view.turn, view.token, view.seq)
     if rows:
         view.seq = rows[-1]["seq"]
     return [
-        Streamed(
-            turn=view.turn, token=view.token, kind=row["kind"], text=row["body"].decode("utf-8", "surrogatepass")
-        )
+        Streamed(turn=view.turn, token=view.token, kind=row["kind"], text=text)
         for row in rows
+        if (text := _text(seal, places.chunk(view.turn, view.token, row["seq"]), row["body"]))
     ]
+
+
+def _text(seal: Seal, place: str, body: bytes) -> str:
+    """Empty for a watcher who cannot open it: the record tells the turn once it is done."""
+    try:
+        return seal.open(place, body).decode("utf-8", "surrogatepass")
+    except LedgerError:
+        return ""
 
 
 @asynccontextmanager

@@ -138,7 +138,7 @@ class Holdfast:
     @property
     def reader(self) -> Reader:
         """What the ledger tells: sessions, timelines, approvals, effects."""
-        return Reader(self.ledger.database)
+        return self.ledger.reader
 
     async def __aenter__(self) -> Self:
         return self

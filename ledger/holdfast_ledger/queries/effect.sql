@@ -17,7 +17,8 @@ SELECT accepted, state, outcome, committed FROM holdfast.record_effect($1, $2, $
 SELECT accepted, state, outcome, committed FROM holdfast.resolve_effect($1, $2, $3, $4, $5, $6)
 
 -- name: doubt
-SELECT state, outcome, args, keys_refused FROM holdfast.effect WHERE effect_id = $1
+SELECT s.id AS session_id, e.state, e.outcome, e.args, e.keys_refused
+FROM holdfast.effect e JOIN holdfast.session s USING (session_key) WHERE e.effect_id = $1
 
 -- name: note_probe
 SELECT holdfast.note_probe($1, $2)

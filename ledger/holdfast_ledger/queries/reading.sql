@@ -30,7 +30,7 @@ SELECT effect_id AS id FROM holdfast.effect WHERE effect_id ^@ $1 ORDER BY effec
 -- name: timeline
 -- Entries after a sequence number, oldest first.
 SELECT e.seq, e.kind, e.at, e.recorded_at, e.turn, e.call, e.effect_id, e.token, e.saga_id, e.tool, e.tier,
-       e.outcome, e.actor, e.args_digest, e.latency_us, e.key_id, e.body, e.hash
+       e.outcome, e.actor, e.args_digest, e.latency_us, e.fact_key, e.body, e.hash
 FROM holdfast.entry e JOIN holdfast.session s USING (session_key)
 WHERE s.id = $1 AND e.seq > $2 ORDER BY e.seq LIMIT $3
 
@@ -69,8 +69,10 @@ WHERE ($1::text IS NULL OR s.id = $1)
 ORDER BY e.session_key, e.turn, e.planned_at, e.call LIMIT $7
 
 -- name: attempts
-SELECT token, worker, claimed_at, ended_at, state, reported, reported_at, latency_us, evidence
-FROM holdfast.attempt WHERE effect_id = $1 ORDER BY token
+SELECT s.id AS session_id, a.token, a.worker, a.claimed_at, a.ended_at, a.state, a.reported, a.reported_at,
+       a.latency_us, a.evidence
+FROM holdfast.attempt a JOIN holdfast.effect e USING (effect_id) JOIN holdfast.session s USING (session_key)
+WHERE a.effect_id = $1 ORDER BY a.token
 
 -- name: sagas
 SELECT g.id, s.id AS session_id, g.request, g.state, g.epoch, g.reason, g.opened_at, g.closed_at,

@@ -14,7 +14,7 @@ WITH RECURSIVE line AS (
         WHERE m.session_key = line.session_key AND m.head = line.parent LIMIT 1
     ) AS before
 )
-SELECT line.head, line.parent, line.role, line.turn, stored.body
+SELECT line.head, line.parent, line.role, line.turn, line.digest, stored.body
 FROM line CROSS JOIN LATERAL (
     SELECT c.body FROM holdfast.content c
     WHERE c.session_key = line.session_key AND c.digest = line.digest LIMIT 1
@@ -23,9 +23,9 @@ ORDER BY line.distance DESC
 
 -- name: shown_results
 -- What the model sees of settled calls, by effect id.
-SELECT effect_id, outcome, coalesce(shown, result) AS shown FROM holdfast.effect WHERE effect_id = ANY($1::text[])
+SELECT effect_id, outcome, shown, CASE WHEN shown IS NULL THEN result END AS result FROM holdfast.effect WHERE effect_id = ANY($1::text[])
 
 -- name: call_result
 -- The whole result of a call; of two branches, the one planned last.
-SELECT e.result FROM holdfast.effect e JOIN holdfast.session s USING (session_key)
+SELECT e.effect_id, e.result FROM holdfast.effect e JOIN holdfast.session s USING (session_key)
 WHERE s.id = $1 AND e.call = $2 AND e.kind = 'call' ORDER BY e.planned_at DESC LIMIT 1

@@ -110,7 +110,7 @@ class Job:
 
     @property
     def reader(self) -> Reader:
-        return Reader(self.client.ledger.database)
+        return self.client.ledger.reader
 
     async def run(self) -> SessionResult:
         """Kill, approve, and wait for the end of the session. Raises `NeedsPerson`, `TooSlow`."""
@@ -199,7 +199,7 @@ async def until(ask: Callable[[], Awaitable[T | None]]) -> T:
 
 async def abort_earlier(client: Holdfast, by: str, tell: Tell) -> None:
     """End what an interrupted demo left open, before the services are put back as they were."""
-    reader = Reader(client.ledger.database)
+    reader = client.ledger.reader
     unfinished = [status for status in SessionStatus if not status.ended]
     for earlier in await reader.sessions(agent=AGENT, labels=LABELS, statuses=unfinished):
         tell(f"An earlier demo was interrupted; its session {earlier.id} is aborted first.")
