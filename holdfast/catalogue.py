@@ -13,6 +13,7 @@ from pydantic import Field
 
 from holdfast.budget import Limits
 from holdfast.guards import Breaker, RepeatScope
+from holdfast.memory import Memory
 from holdfast.messages import Principal
 from holdfast.policy import POLICY_VERSION, Policy
 from holdfast.states import RecoveryClass, Tier
@@ -50,6 +51,7 @@ class AgentSpec(Declared):
     on_max_tokens: Literal["continue", "stop"] = "continue"
     limits: Limits = Limits()
     policy: Policy = Policy()
+    memory: Memory = Memory()
 
 
 class ToolCard(Wire):

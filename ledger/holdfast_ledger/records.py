@@ -324,6 +324,10 @@ class StoredMessage:
     turn: int
     content: Any
     """User: text or blocks. Assistant: blocks. Results: `[{tool_use_id, status, text}]`, results filled in."""
+    message_id: str | None = None
+    """Of a user's message."""
+    context: int | None = None
+    """Of an answer: tokens of its turn, input and output, as the API counted them. None where it did not."""
 
 
 @dataclass(frozen=True, kw_only=True)

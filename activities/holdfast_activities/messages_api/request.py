@@ -15,7 +15,9 @@ from typing import Any
 
 from holdfast.catalogue import AgentSpec, Catalogue
 from holdfast.ids import Digest, canonical, digest
+from holdfast.memory import Memory
 from holdfast_activities.messages_api.conversation import alternate
+from holdfast_activities.messages_api.remembering import remembered
 from holdfast_ledger.records import StoredMessage
 
 TOOL_RESULTS_ARE_DATA = (
@@ -28,6 +30,8 @@ FINAL = (
 )
 CACHED_USER_MESSAGES = 2
 """The last one writes the cache that the next turn reads; the one before it is read now."""
+
+CONTEXT_MANAGEMENT_BETA = "context-management-2025-06-27"
 
 _BUDGETED_THINKING = re.compile(r"claude-(3-7|sonnet-4|opus-4(-[0156])?(-\d{8})?$|haiku-4)")
 """Models that take a thinking budget. Newer ones refuse it and decide themselves how much to think."""
@@ -45,35 +49,53 @@ class ModelRequest:
 
 
 def build_request(
-    catalogue: Catalogue, transcript: Sequence[StoredMessage], *, final: str | None = None
+    catalogue: Catalogue, transcript: Sequence[StoredMessage], *, final: str | None = None, summary: bool = False
 ) -> ModelRequest:
     """Turn the transcript into a Messages API request.
 
     Args:
         transcript: all messages up to the turn's head, oldest first.
         final: why this is the last, tool-free turn; None for an ordinary one.
+        summary: the last message asks for a summary of the conversation; no tools then either.
     """
     agent = catalogue.agent
     note = FINAL.format(reason=final) if final is not None else None
-    messages = alternate(transcript, note=note)
+    messages = alternate(remembered(transcript, agent.memory).messages, note=note)
     params: Json = {
-        "model": agent.model,
+        "model": model_asked(agent, summary=summary),
         "max_tokens": agent.max_tokens,
         "system": [{"type": "text", "text": f"{agent.system}\n\n{TOOL_RESULTS_ARE_DATA}".strip()}],
         "messages": messages,
     }
     if tools := _tools(catalogue):
         params["tools"] = tools
-        if choice := _tool_choice(agent, transcript, final):
+        if choice := _tool_choice(agent, transcript, tool_free=summary or final is not None):
             params["tool_choice"] = choice
     if agent.thinking_budget is not None:
-        params["thinking"] = _thinking(agent.model, agent.thinking_budget)
+        params["thinking"] = _thinking(params["model"], agent.thinking_budget)
     if agent.temperature is not None:
         params["temperature"] = agent.temperature
+    betas = agent.betas
+    if agent.memory.strategy == "api":
+        params["context_management"] = {"edits": _edits(agent.memory)}
+        betas = tuple(dict.fromkeys((*betas, CONTEXT_MANAGEMENT_BETA)))
     if agent.cache:
         _set_breakpoints(params)
-    headers = {"anthropic-beta": ",".join(agent.betas)} if agent.betas else {}
+    headers = {"anthropic-beta": ",".join(betas)} if betas else {}
     return ModelRequest(params=params, headers=headers, digest=digest(canonical([params, headers])))
+
+
+def model_asked(agent: AgentSpec, *, summary: bool = False) -> str:
+    """The model that a turn asks: a summary may be a cheaper one's."""
+    return agent.memory.model or agent.model if summary else agent.model
+
+
+def _edits(memory: Memory) -> list[Json]:
+    if memory.edits:
+        return [dict(edit) for edit in memory.edits]
+    trigger = {"type": "input_tokens", "value": memory.above}
+    room = {"type": "input_tokens", "value": memory.above - memory.down_to}
+    return [{"type": "clear_tool_uses_20250919", "trigger": trigger, "clear_at_least": room}]
 
 
 def _tools(catalogue: Catalogue) -> list[Json]:
@@ -86,13 +108,13 @@ def _tools(catalogue: Catalogue) -> list[Json]:
     return tools
 
 
-def _tool_choice(agent: AgentSpec, transcript: Sequence[StoredMessage], final: str | None) -> Json | None:
+def _tool_choice(agent: AgentSpec, transcript: Sequence[StoredMessage], *, tool_free: bool) -> Json | None:
     """The agent's choice. A forced one holds for the answer to a person; held on results, it would never end.
 
-    A final turn keeps its tools and forbids their use: without them the API refuses earlier tool_use blocks.
+    A tool-free turn keeps its tools and forbids their use: without them the API refuses earlier tool_use blocks.
     """
     choice = agent.tool_choice
-    if final is not None or choice.type == "none":
+    if tool_free or choice.type == "none":
         return {"type": "none"}
     if choice.type == "auto" or _after_results(transcript):
         return None
