@@ -44,6 +44,7 @@ class SagaInput(Wire):
     principal: Principal = Principal()
     parent: str | None = None
     """The session that started it."""
+    trace: Mapping[str, str] = Field(default_factory=dict)
 
 
 class SagaResult(Wire):
@@ -341,8 +342,9 @@ class HoldSaga(Wire):
 async def open_saga(request: OpenSaga) -> SagaPlan:
     """Resolve the saga's tools into a stored catalogue; write its row and first entry.
 
-    Opened again it tells where it stands. Of one that is COMMITTING or FORWARD_PENDING the steps that failed are
-    opened again, each under a new key: past its pivot a saga can only try further.
+    Opened again it tells where it stands. Of one that is COMMITTING or FORWARD_PENDING the steps that failed after
+    its pivot are opened again, each under a new key: there a saga can only try further. One that failed before the
+    pivot stays failed, or the body would go another way than the first time.
     """
     raise NotImplementedError
 

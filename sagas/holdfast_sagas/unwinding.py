@@ -125,7 +125,8 @@ def _cannot_be_undone(steps: Iterable[StepPlan]) -> Finish | None:
             why = step.never_undone or "no undo is declared"
             return Finish(
                 SagaState.HELD,
-                f"{label(step)} stands and cannot be undone ({why}): a person must say whether the rest is undone or kept",
+                f"{label(step)} stands and cannot be undone ({why}): "
+                "a person must say whether the rest is undone or kept",
             )
     return None
 

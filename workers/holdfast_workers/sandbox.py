@@ -27,8 +27,11 @@ PASSED_THROUGH = (
             "probing",
             "requests",
             "running",
+            "saga_display",
+            "saga_steps",
             "scheduling",
             "state",
+            "unwind_child",
             "unwinding",
         )
     ),

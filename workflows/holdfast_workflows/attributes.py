@@ -8,4 +8,6 @@ STATUS = SearchAttributeKey.for_keyword("HoldfastStatus")
 AGENT = SearchAttributeKey.for_keyword("HoldfastAgent")
 TENANT = SearchAttributeKey.for_keyword("HoldfastTenant")
 PENDING_APPROVALS = SearchAttributeKey.for_int("HoldfastPendingApprovals")
-ALL = (STATUS, AGENT, TENANT, PENDING_APPROVALS)
+SAGA = SearchAttributeKey.for_keyword("HoldfastSaga")
+"""State of the saga that a `SagaRun` or an `Unwind` is about."""
+ALL = (STATUS, AGENT, TENANT, PENDING_APPROVALS, SAGA)

@@ -30,6 +30,7 @@ SEARCH_ATTRIBUTES = {
     "HoldfastAgent": "Keyword",
     "HoldfastTenant": "Keyword",
     "HoldfastPendingApprovals": "Int",
+    "HoldfastSaga": "Keyword",
 }
 
 # The default throttles each shard's queue reader to 20 reads a second: 100 ms a turn instead of 20.
