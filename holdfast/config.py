@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -125,10 +125,22 @@ class EffectSettings(Strict):
         return self
 
 
+class LedgerSettings(Strict):
+    """`[ledger]`: how the contents of new sessions are stored."""
+
+    encryption: Literal["auto", "required", "off"] = "auto"
+    """`auto` encrypts where there is a master key; with `required` nothing starts without one."""
+
+
 class SecretSettings(Strict):
-    """`[secrets]`: which environment variables a tool may read through `ToolContext.secret`."""
+    """`[secrets]`: which environment variables a tool may read, and what is cut out of results."""
 
     allow: tuple[str, ...] = ()
+    """Names a tool may read through `ToolContext.secret`; their values never stay in a result."""
+    redact: tuple[str, ...] = ()
+    """More environment variables whose values never stay in a result."""
+    detect: bool = True
+    """Also what looks like a credential of a known kind."""
 
 
 def default_agent() -> AgentSpec:
@@ -142,11 +154,14 @@ class Config(Strict):
     version: Literal[1] = 1
     agents: Mapping[str, AgentSpec] = Field(default_factory=dict)
     tools: Mapping[str, ToolEntry] = Field(default_factory=dict)
+    sagas: tuple[Annotated[str, Field(pattern=REFERENCE)], ...] = ()
+    """`module:attribute` of declared sagas, which the worker serves beside those that ship."""
     http: HttpSettings = HttpSettings()
     sql: SqlSettings = SqlSettings()
     workspace: WorkspaceSettings = WorkspaceSettings()
     secrets: SecretSettings = SecretSettings()
     effects: EffectSettings = EffectSettings()
+    ledger: LedgerSettings = LedgerSettings()
     prices: Mapping[str, OwnPrices] = Field(default_factory=dict)
     """`[prices."model"]`: dollars per million tokens; wins over the built-in table."""
 

@@ -34,7 +34,9 @@ from holdfast_workers.sandbox import sandboxed_runner
 from holdfast_workers.settings import Settings
 from holdfast_workers.telemetry.worker import OFF, WorkerTelemetry
 from holdfast_workers.work import Work, open_work
+from holdfast_workflows.saga_run import SagaRun
 from holdfast_workflows.session import AgentSession
+from holdfast_workflows.unwind import Unwind
 
 
 class ConverterMismatch(HoldfastError):
@@ -66,7 +68,7 @@ class HoldfastPlugin(SimplePlugin):
             "holdfast",
             data_converter=_converter,
             activities=lambda existing: [*(existing or ()), *(self._desk.activities() if settings else ())],
-            workflows=[AgentSession],
+            workflows=[AgentSession, SagaRun, Unwind],
             workflow_runner=_runner,
             interceptors=telemetry.interceptors,
         )

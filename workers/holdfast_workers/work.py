@@ -25,7 +25,10 @@ from holdfast_activities.resources import Resources
 from holdfast_activities.tools.book import ToolBook
 from holdfast_ledger.standing import read_standing
 from holdfast_ledger.stream import Flusher
+from holdfast_sagas.registry import serve
+from holdfast_workers.checkpoints import checkpoints_kept
 from holdfast_workers.config_file import load_config
+from holdfast_workers.sagas import load_sagas
 from holdfast_workers.settings import Settings, SettingsError
 from holdfast_workers.telemetry.worker import OFF, WorkerTelemetry
 from holdfast_workers.temporal import identity
@@ -60,6 +63,7 @@ async def open_work(
 
     Raises:
         SettingsError, ConfigError, DeclarationError: the surroundings or the configuration cannot be used.
+        BadKey: the key for checkpoints cannot be used.
         TemporalUnavailable, NamespaceMissing: Temporal cannot be used.
         LedgerUnavailable, SchemaMismatch, WrongTemporal: Postgres cannot be used.
     """
@@ -68,11 +72,18 @@ async def open_work(
     config = load_config(settings.config)
     directory = settings.config.parent if settings.config else Path.cwd()
     book = ToolBook(config, directory)
+    serve(load_sagas(config, book))
     async with AsyncExitStack() as opened:
+        if config.ledger.encryption == "required" and not settings.keys.configured:
+            raise SettingsError(
+                "`[ledger] encryption` is required, and this worker has no master key: set HOLDFAST_MASTER_KEYS, "
+                "HOLDFAST_MASTER_KEYS_FILE or HOLDFAST_KMS."
+            )
         ledger = await connect_ledger(settings, max_size=POOL)
         opened.push_async_callback(ledger.close)
         cluster_id, namespace = await identity(client)
         await ledger.check(cluster_id=cluster_id, namespace=namespace)
+        await opened.enter_async_context(checkpoints_kept(ledger.database, settings))
         model = open_client(settings.model)
         opened.push_async_callback(model.close)
         flusher = await opened.enter_async_context(Flusher(ledger))
