@@ -22,9 +22,7 @@ from holdfast.contracts import REOPENED, CallOutcome, ExecuteCall
 from holdfast.errors import DeclarationError
 from holdfast.states import CallStatus, EffectState
 from holdfast.tools import Landed, Probe, Tool
-from holdfast_activities.calls import found, probing, running
-from holdfast_activities.calls.context import context_of
-from holdfast_activities.calls.outgoing import Outgoing, client_for
+from holdfast_activities.calls import found, probing
 from holdfast_activities.calls.probing import Asked
 from holdfast_activities.calls.surroundings import Surroundings
 from holdfast_activities.execute_call import settled
@@ -115,22 +113,10 @@ class Probings:
         catalogue: Catalogue,
         card: ToolCard,
     ) -> Asked:
-        leash = running.Leash()
-        client = client_for(
-            Outgoing(self._around.transport), key=key, trace=dict(request.trace), timeout=card.timeout
+        about = probing.Question(
+            declared=declared, args=args, catalogue=catalogue, card=card, key=key, session_id=request.session_id
         )
-        async with client:
-            context = context_of(
-                self._around,
-                catalogue,
-                card,
-                key=key,
-                session_id=request.session_id,
-                client=client,
-                leash=leash,
-            )
-            arguments = declared.arguments.model_validate(args)
-            return await probing.ask(declared, arguments, context, leash=leash, threads=self._around.threads)
+        return await probing.ask_about(about, self._around, trace=dict(request.trace))
 
     async def _resolve(
         self,

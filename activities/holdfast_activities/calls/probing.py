@@ -9,8 +9,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from holdfast.catalogue import Catalogue, ToolCard
 from holdfast.tools import DidNotHappen, Inconclusive, Landed, Probe, Tool, ToolContext
 from holdfast_activities.calls import running
+from holdfast_activities.calls.context import context_of
+from holdfast_activities.calls.outgoing import Outgoing, client_for
+from holdfast_activities.calls.surroundings import Surroundings
 from holdfast_activities.halt import Halt
 from holdfast_activities.tools.arguments import keyword_arguments
 
@@ -33,6 +37,38 @@ class Asked:
     def said(self) -> str:
         """In one line, for people."""
         return ": ".join(str(value) for value in self.evidence.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One call, as its probe needs it."""
+
+    declared: Tool
+    args: Mapping[str, Any]
+    catalogue: Catalogue
+    card: ToolCard
+    key: str
+    """The idempotency key it was sent with."""
+    session_id: str
+
+
+async def ask_about(question: Question, around: Surroundings, *, trace: dict[str, str]) -> Asked:
+    """Ask once, over what calls work with. Raises `ValidationError` where the tool takes other arguments now."""
+    leash = running.Leash()
+    card = question.card
+    client = client_for(Outgoing(around.transport), key=question.key, trace=trace, timeout=card.timeout)
+    async with client:
+        context = context_of(
+            around,
+            question.catalogue,
+            card,
+            key=question.key,
+            session_id=question.session_id,
+            client=client,
+            leash=leash,
+        )
+        arguments = question.declared.arguments.model_validate(question.args)
+        return await ask(question.declared, arguments, context, leash=leash, threads=around.threads)
 
 
 async def ask(
