@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -208,19 +208,34 @@ class Bench:
                 await asyncio.sleep(0.02)
 
 
+OpenBench = Callable[..., AbstractAsyncContextManager[Bench]]
+
+
 @pytest.fixture
-async def bench(
+def open_bench(
     open_house: OpenHouse,
     own_servers: OwnServers,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> AsyncIterator[Bench]:
-    (tmp_path / "outage_bench.py").write_text(TOOLS)
-    async with open_house(*JOBS, config=CONFIG) as house:
-        point_at(house, tmp_path, monkeypatch)
-        monkeypatch.setenv("OUTAGE_BENCH", str(tmp_path))  # the module is imported once for all tests
-        yield Bench(house=house, cli=Cli(house, capsys), own=own_servers, home=tmp_path)
+) -> OpenBench:
+    """`async with open_bench() as bench`; `config` is more of `holdfast.toml`; `work` False: no worker."""
+
+    @asynccontextmanager
+    async def opened(*, config: str = "", work: bool = True) -> AsyncIterator[Bench]:
+        (tmp_path / "outage_bench.py").write_text(TOOLS)
+        async with open_house(*JOBS, config=CONFIG + config, work=work) as house:
+            point_at(house, tmp_path, monkeypatch)
+            monkeypatch.setenv("OUTAGE_BENCH", str(tmp_path))  # the module is imported once for all tests
+            yield Bench(house=house, cli=Cli(house, capsys), own=own_servers, home=tmp_path)
+
+    return opened
+
+
+@pytest.fixture
+async def bench(open_bench: OpenBench) -> AsyncIterator[Bench]:
+    async with open_bench() as bench:
+        yield bench
 
 
 async def said(follower: asyncio.subprocess.Process, words: str) -> str:
