@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from itertools import groupby
 
 import asyncpg
@@ -26,16 +27,21 @@ from holdfast_ledger.signing import SigningKey
 _AT_ONCE = 100
 
 
-async def make_checkpoint(database: Database, key: SigningKey, *, wait: bool) -> Checkpoint | None:
-    """Sign where all chains stand that went on since the last one; None where none did, or another writer is at it.
+async def make_checkpoint(
+    database: Database, key: SigningKey, *, wait: bool, interval: timedelta = timedelta()
+) -> Checkpoint | None:
+    """Sign where all chains stand that went on since the last one; None where none did.
 
-    `wait` for that other writer instead. Raises `LedgerUnavailable`, `CheckpointRefused`.
+    None, too, where the last one is younger than `interval`, or another writer is at it, for whom this one does
+    not `wait`. Raises `LedgerUnavailable`, `CheckpointRefused`.
     """
     async with database.transaction() as connection:
         with translated(database.where):
             if not await connection.fetchval(named_sql()["begin_checkpoint"], wait):
                 return None
             last = await connection.fetchrow(named_sql()["last_checkpoint"])
+            if last and last["age"] < interval:
+                return None
             advances = [Advance(**row) for row in await connection.fetch(named_sql()["advanced_chains"])]
             if not advances:
                 return None

@@ -135,11 +135,12 @@ def wrong_inclusion(inclusion: Inclusion, trusted: TrustedKeys) -> str | None:
 class LogCheck:
     """The log of checkpoints being verified, one after the other, up to the first that is bad.
 
-    `held`: checkpoints somebody kept elsewhere, by number; the log must have exactly these.
+    `held`: checkpoints somebody kept elsewhere; the log must have exactly these. `at_least`: it must reach that.
     """
 
-    def __init__(self, trusted: TrustedKeys, held: Iterable[Checkpoint] = ()) -> None:
+    def __init__(self, trusted: TrustedKeys, held: Iterable[Checkpoint] = (), *, at_least: int = 0) -> None:
         self._trusted = trusted
+        self._at_least = at_least
         self._held = {checkpoint.number: checkpoint for checkpoint in held}
         self._seen: dict[bytes, int] = {}
         self._last: Checkpoint | None = None
@@ -161,12 +162,10 @@ class LogCheck:
     def finish(self) -> None:
         """After the last one: the log may not end before what is held."""
         last = self._last.number if self._last else 0
-        beyond = max(self._held, default=0)
+        beyond = max(self._held, default=self._at_least)
         if not self.bad and beyond > last:
-            self.bad = (
-                last + 1,
-                f"checkpoint {beyond} is held, and the log ends at {last}: it was put back to an older state, or cut",
-            )
+            problem = f"there was a checkpoint {beyond}, and the log ends at {last}: it was put back, or cut"
+            self.bad = (last + 1, problem)
 
     def _wrong_place(self, checkpoint: Checkpoint, expected: int) -> str | None:
         if checkpoint.number > expected:

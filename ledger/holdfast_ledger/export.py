@@ -161,7 +161,7 @@ def _sort_in(number: int, line: str, chain: Chain, entries: list[ChainEntry], in
         if "checkpoint" in fields:
             inclusions.append(_inclusion(chain, fields))
         else:
-            entries.append(_entry(fields))
+            entries.append(parse_entry(fields))
     except _MALFORMED as error:
         raise BadExport(f"Line {number} is not an entry of a ledger: {error}.") from error
 
@@ -180,7 +180,8 @@ def _chain(header: dict[str, Any]) -> Chain:
         raise BadExport(f"Line 1: the header has no valid {error}.") from error
 
 
-def _entry(columns: dict[str, Any]) -> ChainEntry:
+def parse_entry(columns: dict[str, Any]) -> ChainEntry:
+    """The entry of a line; what it raises names what is wrong."""
     for name in _TIMES:
         columns[name] = _microseconds(columns[name])
     for name in _BYTES:

@@ -15,12 +15,12 @@ from uuid import UUID
 import asyncpg
 
 from holdfast import ids
-from holdfast_ledger import schema_versions
 from holdfast_ledger.chain import Chain, ChainCheck, ChainEntry, Point, Verdict
 from holdfast_ledger.checkpointing import read_log
 from holdfast_ledger.checkpoints import LOG, Checkpoint, LogCheck
 from holdfast_ledger.database import Database, Rows
 from holdfast_ledger.errors import SessionMissing
+from holdfast_ledger.guards import weakness_of
 from holdfast_ledger.signing import TrustedKeys
 
 GUARDS = "@guards"
@@ -29,8 +29,6 @@ ARCHIVES = "@archives"
 
 _SESSIONS_AT_ONCE = 500
 _ENTRIES_AT_ONCE = 10_000
-_ROW_GUARDS = {"entries_stay", "rows_stay"}
-_TABLE_GUARDS = {"entries_are_not_truncated", "rows_are_not_truncated"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +63,10 @@ async def verify_all(database: Database, *, since: int = 0) -> AsyncIterator[Ver
 
 
 async def verify_checkpoints(
-    database: Database, trusted: TrustedKeys, *, held: Iterable[Checkpoint] = ()
+    database: Database, trusted: TrustedKeys, *, held: Iterable[Checkpoint] = (), at_least: int = 0
 ) -> Verdict:
-    """The whole log, and that it holds what somebody kept elsewhere."""
-    check = LogCheck(trusted, held)
+    """The whole log, and that it holds what somebody kept elsewhere and reaches a number somebody remembers."""
+    check = LogCheck(trusted, held, at_least=at_least)
     async for checkpoint, advances in read_log(database):
         check.next(checkpoint, advances)
     check.finish()
@@ -93,34 +91,10 @@ def archive_told(session_id: str, seq: int, head: bytes, file: str, file_digest:
 
 
 async def verify_guards(database: Database) -> Verdict:
-    """The triggers refuse in every mode, the functions are this version's, and no role may do more than read."""
+    """What keeps the record from being edited is in place, as the database's catalogue tells it."""
     async with database.snapshot() as rows:
-        tables = await rows("guarded_tables")
-        functions = await rows("function_sources")
-        powers = await rows("powers")
-    problem = _weak_table(tables) or _foreign_function(functions) or _power(powers)
-    return Verdict(session_id=GUARDS, entries=len(tables) + len(functions), problem=problem)
-
-
-def _weak_table(tables: list[asyncpg.Record]) -> str | None:
-    for row in tables:
-        guards = set(row["guards"])
-        if not guards & _ROW_GUARDS:
-            return f"the trigger of `{row['name']}` that refuses UPDATE and DELETE is gone, disabled or replaced"
-        if not guards & _TABLE_GUARDS:
-            return f"the trigger of `{row['name']}` that refuses TRUNCATE is gone, disabled or replaced"
-    return None
-
-
-def _foreign_function(functions: list[asyncpg.Record]) -> str | None:
-    ours = "".join(migration.sql for migration in schema_versions.migrations())
-    return next(
-        (f"the function `{row['name']}` was replaced" for row in functions if row["source"] not in ours), None
-    )
-
-
-def _power(powers: list[asyncpg.Record]) -> str | None:
-    return next((f"`{row['role']}` may {row['power']} on `{row['name']}`" for row in powers), None)
+        weakness, looked_at = await weakness_of(rows)
+    return Verdict(session_id=GUARDS, entries=looked_at, problem=weakness)
 
 
 async def _verify(database: Database, session_id: str | None, since: int) -> AsyncIterator[Verdict]:

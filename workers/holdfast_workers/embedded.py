@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from holdfast_workers.checkpoints import own_checkpoint_key
 from holdfast_workers.settings import ModelSettings
 from holdfast_workers.stack.plan import Service, StackPlan
 from holdfast_workers.stack.ports import LOOPBACK, free_port
@@ -88,6 +89,7 @@ class Embedded:
         optional = {
             "HOLDFAST_CONFIG": str(self.config) if self.config else "",
             "HOLDFAST_SCRIPTED_MODEL": addresses.model or "",
+            "HOLDFAST_CHECKPOINT_KEY": environ.get("HOLDFAST_CHECKPOINT_KEY") or str(own_checkpoint_key(self.home)),
         }
         return {**foreign, **optional, **told}
 

@@ -8,14 +8,17 @@ stack that somebody started. Nothing heavy is imported: a command that only prin
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, ValidationError
 
+from holdfast.durations import Duration
 from holdfast.errors import HoldfastError
 from holdfast.wire import Strict
 from holdfast_activities.messages_api import client as messages_api
+from holdfast_workers.keys import KeySettings
 from holdfast_workers.telemetry.ambient import trace_from_env
 
 if TYPE_CHECKING:
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 
 TASK_QUEUE = "holdfast"
 CONFIG_FILE = "holdfast.toml"
+CHECKPOINT_KEY_FILE = "checkpoint-key.pem"
+"""In the home of an embedded stack, made with it, readable by its owner alone."""
+CHECKPOINT_INTERVAL = timedelta(minutes=5)
 POSTGRES_ELSEWHERE = ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE")
 """libpq variables that say which database; the rest (`PGUSER`, `PGPASSWORD`, ...) only refine it."""
 
@@ -76,6 +82,13 @@ class Settings(Strict):
     temporal: TemporalSettings = TemporalSettings()
     ui_url: str | None = None
     """Base address of Temporal's UI, for links."""
+    keys: KeySettings = KeySettings()
+    """Master keys, for the contents of encrypted sessions."""
+    checkpoint_key: str | None = Field(default=None, repr=False)
+    """Signs checkpoints: the path of a PEM file, or the PEM itself. None: this process makes none."""
+    checkpoint_public_keys: str | None = None
+    """What checkpoints may be signed with besides: a PEM file of public keys, or the PEM itself."""
+    checkpoint_interval: Duration = CHECKPOINT_INTERVAL
     trace: Mapping[str, str] = Field(default_factory=dict)
     """W3C trace context that whoever started this process handed on."""
     model: ModelSettings = ModelSettings()
@@ -108,6 +121,10 @@ class Settings(Strict):
                 pgbouncer=environ.get("HOLDFAST_PGBOUNCER") or False,
                 task_queue=environ.get("HOLDFAST_TASK_QUEUE") or TASK_QUEUE,
                 temporal=_temporal(environ, profile, address, namespace, stack),
+                keys=KeySettings.from_env(environ),
+                checkpoint_key=_checkpoint_key(environ, dsn, stack, at),
+                checkpoint_public_keys=environ.get("HOLDFAST_CHECKPOINT_PUBLIC_KEYS") or None,
+                checkpoint_interval=environ.get("HOLDFAST_CHECKPOINT_INTERVAL") or CHECKPOINT_INTERVAL,
                 ui_url=environ.get("HOLDFAST_UI_URL") or (stack.ui if stack else None),
                 trace=trace_from_env(environ),
                 model=_model(environ, stack),
@@ -125,6 +142,12 @@ ENVIRONMENT: Mapping[str, str] = {
     "HOLDFAST_MIGRATE_DSN": "Postgres as the schema's owner, for `holdfast db migrate` alone.",
     "HOLDFAST_PGBOUNCER": "`true` where the DSN leads through PgBouncer in transaction mode.",
     "HOLDFAST_TASK_QUEUE": "The queue that sessions start on and workers poll.",
+    "HOLDFAST_MASTER_KEYS": "Master keys, `ID:BASE64` of 32 bytes, the newest first: new sessions are encrypted.",
+    "HOLDFAST_MASTER_KEYS_FILE": "The same from a file, one a line.",
+    "HOLDFAST_KMS": "`module:function` that makes a key service of yours, instead of keys in the process.",
+    "HOLDFAST_CHECKPOINT_KEY": "Ed25519 private key, a PEM file or PEM, that signs checkpoints of the ledger.",
+    "HOLDFAST_CHECKPOINT_PUBLIC_KEYS": "Public keys, a PEM file or PEM, that may have signed older ones.",
+    "HOLDFAST_CHECKPOINT_INTERVAL": "How often workers make a checkpoint, where something happened.",
     "HOLDFAST_UI_URL": "Base address of Temporal's UI, for the links that commands print.",
     "HOLDFAST_MODEL_PROVIDER": "`anthropic`, `bedrock` or `vertex`; the clouds read their own variables.",
     "ANTHROPIC_API_KEY": "Key for Claude. Without any model setting `holdfast up` plays scripted scenarios.",
@@ -185,6 +208,16 @@ def _migrate_dsn(environ: Mapping[str, str], flag: str | None, stack: Addresses 
         return named
     # The stack's owner belongs to the stack's database, never to another one named by hand.
     return stack.migrate_dsn if stack and _dsn(environ, flag, stack) == stack.app_dsn else None
+
+
+def _checkpoint_key(
+    environ: Mapping[str, str], flag: str | None, stack: Addresses | None, home: Path
+) -> str | None:
+    if named := environ.get("HOLDFAST_CHECKPOINT_KEY"):
+        return named
+    # As with its owner: the stack's key signs for the stack's database alone.
+    file = home / CHECKPOINT_KEY_FILE
+    return str(file) if stack and _dsn(environ, flag, stack) == stack.app_dsn and file.exists() else None
 
 
 def _temporal(

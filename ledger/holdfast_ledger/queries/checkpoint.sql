@@ -4,7 +4,7 @@
 SELECT holdfast.begin_checkpoint($1)
 
 -- name: last_checkpoint
-SELECT number, hash FROM holdfast.checkpoint ORDER BY number DESC LIMIT 1
+SELECT number, hash, clock_timestamp() - at AS age FROM holdfast.checkpoint ORDER BY number DESC LIMIT 1
 
 -- name: advanced_chains
 -- Chains that went on since a checkpoint last named them.
@@ -16,7 +16,7 @@ WHERE c.seq > 0 AND NOT EXISTS (
 ORDER BY c.session_key
 
 -- name: microseconds_now
-SELECT holdfast.microseconds(clock_timestamp())::bigint
+SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
 
 -- name: append_checkpoint
 SELECT holdfast.append_checkpoint(
