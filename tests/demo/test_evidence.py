@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from temporalio.client import WorkflowExecutionStatus
 
-from holdfast.states import EffectState, SessionStatus, Tier
+from holdfast.states import EffectState, SagaState, SessionStatus, Tier
 from holdfast_ledger.verify import Verdict
-from holdfast_ledger.views import Attempt, Effect, Session
+from holdfast_ledger.views import Attempt, Effect, Saga, Session
 from holdfast_workers.demo.desk import LogEntry
-from holdfast_workers.demo.evidence import Evidence, judge
+from holdfast_workers.demo.evidence import Evidence
+from holdfast_workers.demo.judging import judge
 
 NOW = datetime(2030, 3, 12, tzinfo=UTC)
 DEAD, ALIVE = "11@host", "12@host"
@@ -23,9 +24,13 @@ Known = dict[str, Any]
 """The fields of a record that the judgement looks at."""
 
 
-def effect(effect_id: str, tool: str, tier: Tier) -> Effect:
+def effect(effect_id: str, tool: str, tier: Tier, **other: Any) -> Effect:
     known: Known = {"effect_id": effect_id, "kind": "call", "tool": tool, "tier": tier, "state": EffectState.DONE}
-    return Effect.model_construct(**known)
+    return Effect.model_construct(**known | {"saga_id": "s/request-1", "call": f"{effect_id}.1"} | other)
+
+
+def saga(number: int, state: SagaState) -> Saga:
+    return Saga.model_construct(id=f"s/request-{number}", state=state)
 
 
 def attempt(token: int, worker: str, state: str) -> Attempt:
@@ -56,6 +61,23 @@ GOOD = Evidence(
     model="scripted",
     ui_url="http://ui",
     refund_asked=True,
+    sagas=(saga(1, SagaState.COMMITTED),),
+)
+UNDONE = replace(
+    GOOD,
+    effects=(
+        effect("1", "hold_seat", Tier.REVERSIBLE),
+        effect("2", "move_hotel", Tier.REVERSIBLE),
+        effect("3", "refund", Tier.IRREVERSIBLE, state=EffectState.FAILED),
+        effect("2:undo", "move_hotel_back", Tier.IRREVERSIBLE, kind="undo"),
+        effect("1:undo", "release_seat", Tier.IRREVERSIBLE, kind="undo"),
+        effect("4", "send_mail", Tier.IRREVERSIBLE, saga_id="s/request-2"),
+    ),
+    kills={},
+    log=tuple(carried_out(seq, "any", key) for seq, key in enumerate(("1", "2", "2:undo", "1:undo", "4"))),
+    sagas=(saga(1, SagaState.ABORTED), saga(2, SagaState.COMMITTED)),
+    compensated=("compensate-2.1.move_hotel", "compensate-1.1.hold_seat"),
+    fail_payment=True,
 )
 
 
@@ -65,6 +87,7 @@ def failing(found: Evidence) -> list[str]:
 
 def test_what_went_well_holds() -> None:
     assert failing(GOOD) == []
+    assert failing(UNDONE) == []
 
 
 @pytest.mark.parametrize(
@@ -74,6 +97,7 @@ def test_what_went_well_holds() -> None:
         ({"kills": {}}, "killed"),
         ({"kills": {11: (attempt(1, DEAD, "DONE"),)}}, "killed"),
         ({"signals": ()}, "signal"),
+        ({"sagas": (saga(1, SagaState.HELD),)}, "committed"),
         ({"signals": ("approve", "approve")}, "signal"),
         ({"log": (*GOOD.log, carried_out(3, "refund", "b"))}, "once"),
         ({"log": (*GOOD.log, carried_out(3, "refund", "c"))}, "nothing else"),
@@ -84,3 +108,22 @@ def test_what_went_well_holds() -> None:
 def test_one_wrong_finding_is_enough(wrong: dict[str, Any], claim: str) -> None:
     (failed,) = failing(replace(GOOD, **wrong))
     assert claim in failed
+
+
+@pytest.mark.parametrize(
+    ("wrong", "claim"),
+    [
+        ({"signals": ()}, "refused"),
+        ({"sagas": (saga(1, SagaState.HELD), UNDONE.sagas[1])}, "aborted"),
+        ({"sagas": (UNDONE.sagas[0], saga(2, SagaState.ABORTED))}, "told"),
+        ({"compensated": UNDONE.compensated[:1]}, "came back"),
+        ({"verdict": Verdict(session_id="s", entries=10, problem="entry 4 is missing", bad_seq=4)}, "verifies"),
+    ],
+)
+def test_one_wrong_finding_is_enough_where_the_payment_failed(wrong: dict[str, Any], claim: str) -> None:
+    (failed,) = failing(replace(UNDONE, **wrong))
+    assert claim in failed
+
+
+def test_a_step_that_the_services_never_undid_stands() -> None:
+    assert len(failing(replace(UNDONE, log=UNDONE.log[:3]))) == 2  # it has no undo, and the log is not the ledger's

@@ -9,11 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass
-from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.common import WorkflowIDReusePolicy
-from temporalio.exceptions import ChildWorkflowError, WorkflowAlreadyStartedError
 
 from holdfast import saga_contracts
 from holdfast.saga_contracts import HoldSaga, UnwindInput, UnwindResult
@@ -22,24 +19,20 @@ from holdfast_workflows.display import Display
 from holdfast_workflows.outbox import Outbox
 from holdfast_workflows.scheduling import SHORT, options
 from holdfast_workflows.state import OpenRequest, SessionState
+from holdfast_workflows.unwind_child import unwound
 
 POLICY_ASKS = "policy asks: undo or keep?"
-AGAIN_AFTER = timedelta(seconds=1)
-AGAIN_AT_MOST = timedelta(minutes=1)
-"""Pauses while somebody else's `Unwind` of the same saga runs."""
 
 
 @dataclass(frozen=True)
 class SagaEnd:
-    """How the saga of a request that was not completed ended. COMMITTED: policy keeps what was done."""
+    """How the saga of a request that was given up ended."""
 
     state: SagaState
     told: str
     """For the model and the user, e.g. `undone: 3.1 hold_seat; nothing stands`."""
-
-    @property
-    def kept(self) -> bool:
-        return self.state is SagaState.COMMITTED
+    kept: bool = False
+    """Policy keeps what was done: the saga is still open, and is to be committed."""
 
 
 class Unwinding:
@@ -58,7 +51,7 @@ class Unwinding:
             return None
         policy = self._state.plan.policy.on_abort
         if policy == "keep":
-            return SagaEnd(SagaState.COMMITTED, "policy keeps what was done")
+            return SagaEnd(SagaState.OPEN, "policy keeps what was done", kept=True)
         self._state.compensations = []
         ending = asyncio.create_task(self._hold(request) if policy == "ask" else self._unwind(request, reason, by))
         while not ending.done():
@@ -95,31 +88,9 @@ class Unwinding:
             by=by,
             trace=request.trace,
         )
-        result = await self._run(unwind)
+        result = await unwound(unwind)
         await telling
         return SagaEnd(result.outcome, in_words(result))
-
-    async def _run(self, unwind: UnwindInput) -> UnwindResult:
-        """The result of the saga's one `Unwind`; where somebody else's runs, of the look after it."""
-        pause = AGAIN_AFTER
-        while True:
-            try:
-                result: UnwindResult = await workflow.execute_child_workflow(
-                    saga_contracts.UNWIND_WORKFLOW,
-                    unwind,
-                    id=saga_contracts.unwind_id(unwind.saga_id),
-                    result_type=UnwindResult,
-                    parent_close_policy=workflow.ParentClosePolicy.ABANDON,
-                    cancellation_type=workflow.ChildWorkflowCancellationType.ABANDON,
-                    id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-                    static_summary=f"undo what {unwind.saga_id.rpartition('/')[2]} did: {unwind.reason}"[:200],
-                )
-                return result
-            except WorkflowAlreadyStartedError:
-                await workflow.sleep(pause, summary="another unwind of this saga runs")
-                pause = min(2 * pause, AGAIN_AT_MOST)
-            except ChildWorkflowError as error:
-                return UnwindResult(outcome=SagaState.UNWINDING, reason=f"the unwind ended early: {error.cause}")
 
 
 def in_words(result: UnwindResult) -> str:
@@ -130,5 +101,7 @@ def in_words(result: UnwindResult) -> str:
         return f"{undone}; {left or 'nothing stands'}"
     if result.outcome is SagaState.UNWINDING:
         return f"it is not known yet what was undone ({result.reason}); it is tried again"
+    if result.outcome is SagaState.COMMITTED:
+        return f"what was done stays: {result.reason}"
     left = f"still standing: {', '.join(result.standing)}" if result.standing else "what stands is not known"
     return f"{undone}; {left} ({result.reason}); a person must decide about it"

@@ -25,7 +25,8 @@ from holdfast_cli.timeline import told as told_moments
 
 if TYPE_CHECKING:
     from holdfast_workers.demo.desk import LogEntry
-    from holdfast_workers.demo.evidence import Check, Evidence
+    from holdfast_workers.demo.evidence import Evidence
+    from holdfast_workers.demo.judging import Check
     from holdfast_workers.demo.parts import Parts
     from holdfast_workers.stack.runtime import Runtime
 
@@ -41,6 +42,7 @@ FIELDS = {
     "approvals": "approvals that came as a signal, from Temporal's history",
     "worker_kills": "workers killed while a tool ran, from the ledger's attempts",
     "effects": "done and duplicates from the services' own log, unknown from the ledger",
+    "saga": "its outcome: COMMITTED, or ABORTED where all was undone, from the ledger",
     "ledger": "its entries, and whether the chain verified",
     "cost_usd": "its cost in dollars; null where a price is unknown",
     "ui_url": "this very run in Temporal's UI",
@@ -58,13 +60,21 @@ class Ending:
 
 @command(
     "demo",
-    examples=("holdfast demo", "holdfast demo --stop", "holdfast demo --json | tail -n 1"),
+    examples=(
+        "holdfast demo",
+        "holdfast demo --fail-payment",
+        "holdfast demo --stop",
+        "holdfast demo --json | tail -n 1",
+    ),
     fields=FIELDS,
 )
 @click.option("--stop", is_flag=True, help="Stop the stack at the end, whoever started it.")
 @click.option("--message", help="Ask the travel desk's agent for something else.")
+@click.option(
+    "--fail-payment", is_flag=True, help="Let the payment fail: what was done before is undone, and no worker dies."
+)
 @pass_app
-def demo(app: App, stop: bool, message: str | None) -> int:
+def demo(app: App, stop: bool, message: str | None, fail_payment: bool) -> int:
     """Move a booking, refund the difference, tell the customer: live, with a worker killed while a tool runs.
 
     Starts the stack if none runs, and beside it a travel desk's services and a worker of the demo's own. Claude
@@ -74,13 +84,21 @@ def demo(app: App, stop: bool, message: str | None) -> int:
     """
     progress = Progress()
     try:
-        return play(app, message, progress)
+        return play(app, Wish(message=message, fail_payment=fail_payment), progress)
     except KeyboardInterrupt:
         again = app.again(f"attach {progress.session_id}")
         app.out.say("\nInterrupted." + (f" The session goes on: `{again}`." if progress.session_id else ""))
         return Exit.INTERRUPTED
     finally:
         leave(app, stop=stop)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What was asked of the demo. `message`: None for its own."""
+
+    message: str | None
+    fail_payment: bool
 
 
 @dataclass
@@ -90,13 +108,14 @@ class Progress:
     session_id: str | None = None
 
 
-def play(app: App, message: str | None, progress: Progress) -> int:
+def play(app: App, wish: Wish, progress: Progress) -> int:
     """Start what is missing, run the job, print what was found."""
-    from holdfast_workers.demo.evidence import judge, report
+    from holdfast_workers.demo.evidence import report
+    from holdfast_workers.demo.judging import judge
 
     tell_who_decides(app)
     parts, beside = start(app)
-    ending = app.run(perform(app, parts, beside, message, progress))
+    ending = app.run(perform(app, parts, beside, wish, progress))
     checks = judge(ending.evidence)
     if app.out.machine:
         app.out.event(report(ending.evidence).model_dump())
@@ -137,12 +156,12 @@ def start(app: App) -> tuple[Parts, Runtime]:
     return parts, beside
 
 
-async def perform(app: App, parts: Parts, beside: Runtime, message: str | None, progress: Progress) -> Ending:
+async def perform(app: App, parts: Parts, beside: Runtime, wish: Wish, progress: Progress) -> Ending:
     """Run the job while showing it, and gather the evidence, also of a job that did not come to its end."""
     from holdfast_cli.following.follow import Follower
     from holdfast_workers.demo.desk import Desk
     from holdfast_workers.demo.evidence import gather
-    from holdfast_workers.demo.job import MESSAGE, Job, NeedsPerson, TooSlow
+    from holdfast_workers.demo.job import Job, NeedsPerson, TooSlow
     from holdfast_workers.demo.parts import DESK
 
     view = view_for(app)
@@ -152,7 +171,8 @@ async def perform(app: App, parts: Parts, beside: Runtime, message: str | None, 
                 client,
                 desk,
                 parts,
-                message or MESSAGE,
+                wish.message,
+                fail_payment=wish.fail_payment,
                 by=user(),
                 tell=lambda text: view.show(Event("note", progress.session_id or "", {"text": text})),
                 paste=lambda session_id, call, digest: signal_line(app, session_id, call, digest),

@@ -49,6 +49,11 @@ class Desk:
         fault = {"path": "*", "method": "POST", "kind": "stall_after", "seconds": STALL_S}
         await self._ask("POST", "/_faults", json=[fault])
 
+    async def refuse_refunds(self) -> None:
+        """The payment service refuses every refund from now on, for good."""
+        fault = {"path": "/payments/refunds", "method": "POST", "kind": "refuse_402", "times": 100}
+        await self._ask("POST", "/_faults", json=[fault])
+
     async def log(self, *, since: int) -> list[LogEntry]:
         """The entries after number `since`, oldest first."""
         answer = await self._ask("GET", "/_log", params={"since": since})

@@ -9,15 +9,20 @@ from urllib.parse import quote
 
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
 
-from holdfast.states import EffectState, Tier
+from holdfast.saga_contracts import unwind_id
+from holdfast.states import EffectState, SagaState, Tier
 from holdfast.wire import Wire
 from holdfast_ledger.chain import Verdict
 from holdfast_ledger.verify import verify_session
-from holdfast_ledger.views import Attempt, Effect, Session
+from holdfast_ledger.views import Attempt, Effect, Saga, Session
 from holdfast_workers.demo.desk import LogEntry
-from holdfast_workers.demo.job import APPROVED, Job
+from holdfast_workers.demo.job import Job
 from holdfast_workers.settings import Settings
+
+COMPENSATE = "compensate"
+"""Type of the activities that undo a step."""
 
 
 class EffectCounts(Wire):
@@ -33,6 +38,12 @@ class LedgerFinding(Wire):
     verified: bool
 
 
+class SagaFinding(Wire):
+    """How the saga of the session's first changes ended, as the ledger says."""
+
+    outcome: SagaState
+
+
 class Report(Wire):
     """The last line of `holdfast demo --json`. `cost_usd` is None where a price is unknown."""
 
@@ -44,18 +55,10 @@ class Report(Wire):
     approvals: int
     worker_kills: int
     effects: EffectCounts
+    saga: SagaFinding | None
     ledger: LedgerFinding
     cost_usd: float | None
     ui_url: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """One claim of the demo, and whether it held."""
-
-    claim: str
-    holds: bool
-    found: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +78,20 @@ class Evidence:
     model: str
     ui_url: str
     refund_asked: bool
+    sagas: tuple[Saga, ...]
+    """Of the session's requests, oldest first."""
+    compensated: tuple[str, ...] = ()
+    """Ids of the activities of type `compensate` that completed, from the history of the first saga's unwind."""
+    fail_payment: bool = False
 
     @property
     def writes(self) -> list[Effect]:
-        return [one for one in self.effects if one.kind == "call" and one.tier is not Tier.READ]
+        """Calls and their undos, as far as they may change anything."""
+        return [one for one in self.effects if one.kind != "model" and one.tier is not Tier.READ]
+
+    @property
+    def landed(self) -> set[str]:
+        return {one.effect_id for one in self.writes if one.state is EffectState.DONE}
 
     @property
     def carried_out(self) -> Counter[str | None]:
@@ -88,6 +101,13 @@ class Evidence:
     @property
     def lost_to_kills(self) -> int:
         return sum(_lost(pid, attempts) for pid, attempts in self.kills.items())
+
+
+def _lost(pid: int, attempts: tuple[Attempt, ...]) -> bool:
+    """Whether an attempt of worker `pid` ended without its own doing, and another worker settled the effect."""
+    dead, others = f"{pid}@", [one for one in attempts if not one.worker.startswith(f"{pid}@")]
+    lost = any(one.worker.startswith(dead) and one.ended_at and one.state == "EXPIRED" for one in attempts)
+    return lost and any(one.state == "DONE" for one in others)
 
 
 async def gather(job: Job, settings: Settings) -> Evidence:
@@ -102,6 +122,7 @@ async def gather(job: Job, settings: Settings) -> Evidence:
         async for event in handle.fetch_history_events()
         if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED
     ]
+    sagas = tuple(await reader.sagas(session_id=session_id))
     return Evidence(
         session=session,
         status=described.status,
@@ -116,7 +137,30 @@ async def gather(job: Job, settings: Settings) -> Evidence:
         model=(", ".join(answered) or "unknown") if settings.model.configured else "scripted",
         ui_url=ui_url(settings, session_id, described.run_id),
         refund_asked=job.refund_asked,
+        sagas=sagas,
+        compensated=await _compensated(job, sagas) if job.fail_payment else (),
+        fail_payment=job.fail_payment,
     )
+
+
+async def _compensated(job: Job, sagas: tuple[Saga, ...]) -> tuple[str, ...]:
+    """Which compensations the first saga's unwind ran to their end; none where it was never unwound."""
+    if not sagas:
+        return ()
+    history = job.client.temporal.get_workflow_handle(unwind_id(sagas[0].id))
+    started: dict[int, str] = {}
+    completed: list[str] = []
+    try:
+        async for event in history.fetch_history_events():
+            scheduled = event.activity_task_scheduled_event_attributes
+            if scheduled.activity_type.name == COMPENSATE:
+                started[event.event_id] = scheduled.activity_id
+            elif activity := started.get(event.activity_task_completed_event_attributes.scheduled_event_id):
+                completed.append(activity)
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+    return tuple(completed)
 
 
 def report(found: Evidence) -> Report:
@@ -134,57 +178,11 @@ def report(found: Evidence) -> Report:
             duplicates=sum(times - 1 for times in carried_out.values()),
             unknown=sum(one.state is EffectState.UNKNOWN for one in found.effects),
         ),
+        saga=SagaFinding(outcome=found.sagas[0].state) if found.sagas else None,
         ledger=LedgerFinding(entries=found.verdict.entries, verified=found.verdict.ok),
         cost_usd=None if session.usd is None else float(session.usd),
         ui_url=found.ui_url,
     )
-
-
-def judge(found: Evidence) -> tuple[Check, ...]:
-    """Every claim of the demo, held against what was found."""
-    said = report(found)
-    landed = {one.effect_id for one in found.writes if one.state is EffectState.DONE}
-    refunds = [one.state for one in found.writes if one.tool == APPROVED]
-    wanted = 1 if found.refund_asked else len(refunds)
-    return (
-        Check(
-            claim="the session completed",
-            holds=said.status == "completed" and found.status is WorkflowExecutionStatus.COMPLETED,
-            found=f"{said.status}, {found.session.status_reason or 'no reason given'}",
-        ),
-        Check(
-            claim="a worker was killed while a tool ran, and another one took over",
-            holds=said.worker_kills == 1,
-            found=f"{said.worker_kills} attempts lost to a kill",
-        ),
-        Check(
-            claim="a signal released the refund" if found.refund_asked else "no refund went out without a signal",
-            holds=said.approvals == refunds.count(EffectState.DONE) == wanted,
-            found=f"{said.approvals} signals, {len(refunds)} refunds",
-        ),
-        Check(
-            claim="the services did each effect of the ledger once, and nothing else",
-            holds=set(found.carried_out) == landed and said.effects.duplicates == 0,
-            found=f"{said.effects.done} carried out for {len(landed)} effects of the ledger",
-        ),
-        Check(
-            claim="no outcome is unknown",
-            holds=said.effects.unknown == 0,
-            found=f"{said.effects.unknown} unknown",
-        ),
-        Check(
-            claim="the ledger verifies",
-            holds=said.ledger.verified,
-            found=found.verdict.problem or f"{found.verdict.entries} entries",
-        ),
-    )
-
-
-def _lost(pid: int, attempts: tuple[Attempt, ...]) -> bool:
-    """Whether an attempt of worker `pid` ended without its own doing, and another worker settled the effect."""
-    dead, others = f"{pid}@", [one for one in attempts if not one.worker.startswith(f"{pid}@")]
-    lost = any(one.worker.startswith(dead) and one.ended_at and one.state == "EXPIRED" for one in attempts)
-    return lost and any(one.state == "DONE" for one in others)
 
 
 def ui_url(settings: Settings, session_id: str, run_id: str | None) -> str:

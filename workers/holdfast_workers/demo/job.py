@@ -23,6 +23,11 @@ from holdfast_workers.demo.parts import AGENT, Parts
 from holdfast_workers.stack.processes import ProcessIdentity
 
 MESSAGE = "Move booking TRV-1042 to the next morning, refund the difference and tell the customer."
+FAILING = (
+    "Move booking TRV-1042 and its hotel to the next morning, refund the difference and tell the customer. "
+    "If the refund fails, undo all of it."
+)
+"""Where the payment is made to fail."""
 LABELS = {"started_by": "holdfast demo"}
 APPROVED = "refund"
 """The one tool the demo allows in a person's place: its message asks for it."""
@@ -81,20 +86,32 @@ class Job:
     paste: Paste
     refund_asked: bool
     """Whether the message is the demo's own."""
+    fail_payment: bool = False
+    """The payment service refuses the refund; then no worker is killed."""
     armed_at: int
     """Where the services' log stood when they were told to stall the next write."""
     kills: list[Kill] = field(default_factory=list)
 
     @classmethod
     async def start(
-        cls, client: Holdfast, desk: Desk, parts: Parts, message: str, *, by: str, tell: Tell, paste: Paste
+        cls,
+        client: Holdfast,
+        desk: Desk,
+        parts: Parts,
+        message: str | None,
+        *,
+        fail_payment: bool = False,
+        by: str,
+        tell: Tell,
+        paste: Paste,
     ) -> Job:
-        """Prepare the services and start the session."""
+        """Prepare the services and start the session. `message`: None for the demo's own."""
         await abort_earlier(client, by, tell)
         since = await desk.prepare()
-        await desk.stall_next_write()
+        await (desk.refuse_refunds() if fail_payment else desk.stall_next_write())
+        asked = message or (FAILING if fail_payment else MESSAGE)
         principal = Principal(requested_by=by, labels=LABELS)
-        begun = await client.start(message, agent=AGENT, principal=principal, close_when_idle=True)
+        begun = await client.start(asked, agent=AGENT, principal=principal, close_when_idle=True)
         return cls(
             client=client,
             desk=desk,
@@ -104,7 +121,8 @@ class Job:
             by=by,
             tell=tell,
             paste=paste,
-            refund_asked=message == MESSAGE,
+            refund_asked=asked in (MESSAGE, FAILING),
+            fail_payment=fail_payment,
             armed_at=since,
         )
 
@@ -115,7 +133,9 @@ class Job:
     async def run(self) -> SessionResult:
         """Kill, approve, and wait for the end of the session. Raises `NeedsPerson`, `TooSlow`."""
         result = asyncio.create_task(self.client.result(self.session_id))
-        meanwhile = [asyncio.create_task(self._kill_during_a_write()), asyncio.create_task(self._approve())]
+        meanwhile = [asyncio.create_task(self._approve())]
+        if not self.fail_payment:
+            meanwhile.append(asyncio.create_task(self._kill_during_a_write()))
         deadline = asyncio.get_running_loop().time() + SESSION_WITHIN_S
         try:
             while not result.done():

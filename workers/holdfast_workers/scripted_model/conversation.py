@@ -18,6 +18,8 @@ Block = Mapping[str, Any]
 Message = Mapping[str, Any]
 
 NOT_CALLED = "not_called"
+NOTE = "[Holdfast: "
+"""How a text of the session's own begins: no user wrote it, and it opens nothing."""
 
 _STATUSES = frozenset(status.value for status in CallStatus)
 _CONTINUE = re.compile(r"\b(?:continue|carry on|go on|keep going)\b", re.IGNORECASE)
@@ -101,7 +103,8 @@ def user_texts(messages: Sequence[Message]) -> list[UserText]:
         if results:
             # After a cancelled call nothing is in progress: what the user says next is a new matter.
             in_progress = not any(call_status(block) is CallStatus.CANCELLED for block in results)
-        text = "\n".join(block["text"] for block in blocks(message) if block.get("type") == "text")
+        given = [block["text"] for block in blocks(message) if block.get("type") == "text"]
+        text = "\n".join(each for each in given if not each.startswith(NOTE))
         if text:
             texts.append(UserText(index, text, goes_on=in_progress or _means_continue(text)))
     return texts
