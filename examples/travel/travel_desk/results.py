@@ -88,5 +88,11 @@ class Refund(TypedDict):
     amount_cents: int
 
 
+class Charge(TypedDict):
+    charge_id: str
+    booking_id: str
+    amount_cents: int
+
+
 class Mail(TypedDict):
     mail_id: str

@@ -242,6 +242,26 @@ async def refund(ctx: ToolContext, booking_id: BookingId, amount_cents: Cents, r
 @tool(
     tier="irreversible",
     recovery=SEND_AGAIN_FOR,
+    undo=Never("payments are final: the customer was charged"),
+    service="payments",
+    owner=OWNER,
+    runbook=RUNBOOK,
+)
+async def charge(ctx: ToolContext, booking_id: BookingId, amount_cents: Cents, reason: Reason) -> results.Charge:
+    """Charge the means of payment of a booking. It is final, and a person approves it first.
+
+    Use it once, after the booking was changed, with the exact difference: new fare minus previous fare, plus the
+    change fee, and only where the customer agreed to pay it.
+    """
+    charged: results.Charge = await _post(
+        ctx, "/payments/charges", booking_id=booking_id, amount_cents=amount_cents, reason=reason
+    )
+    return charged
+
+
+@tool(
+    tier="irreversible",
+    recovery=SEND_AGAIN_FOR,
     undo=Never("a mail that was sent stays sent"),
     service="mail",
     owner=OWNER,

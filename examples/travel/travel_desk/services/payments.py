@@ -1,9 +1,10 @@
-"""Payments: refunds to the means of payment a booking was paid with.
+"""Payments: refunds to the means of payment a booking was paid with, and charges on it.
 
-A refund is final. There is no endpoint that voids one: the money has left.
+Both are final. There is no endpoint that voids one: the money has moved.
 """
 
 import sqlite3
+from typing import Literal
 
 from pydantic import Field
 
@@ -11,7 +12,7 @@ from travel_desk.services.bookings import BOOKING
 from travel_desk.services.operations import Arguments, Json, Operation, Refusal, find
 
 
-class Refund(Arguments):
+class Payment(Arguments):
     booking_id: str
     amount_cents: int = Field(gt=0, strict=True)
     reason: str = Field(min_length=1, max_length=500)
@@ -21,9 +22,9 @@ class OfBooking(Arguments):
     booking_id: str
 
 
-def refund(db: sqlite3.Connection, wanted: Refund) -> Json:
+def refund(db: sqlite3.Connection, wanted: Payment) -> Json:
     booking = find(db, BOOKING, wanted.booking_id, what="booking")
-    left = booking["paid_cents"] - _refunded(db, wanted.booking_id)
+    left = booking["paid_cents"] + _moved(db, "charge", wanted) - _moved(db, "refund", wanted)
     if wanted.amount_cents > left:
         raise Refusal(
             409,
@@ -37,6 +38,15 @@ def refund(db: sqlite3.Connection, wanted: Refund) -> Json:
     return {"refund_id": f"RFD-{number}", "booking_id": wanted.booking_id, "amount_cents": wanted.amount_cents}
 
 
+def charge(db: sqlite3.Connection, wanted: Payment) -> Json:
+    find(db, BOOKING, wanted.booking_id, what="booking")
+    number = db.execute(
+        "INSERT INTO charge (booking_id, amount_cents, reason) VALUES (?, ?, ?)",
+        (wanted.booking_id, wanted.amount_cents, wanted.reason),
+    ).lastrowid
+    return {"charge_id": f"CRG-{number}", "booking_id": wanted.booking_id, "amount_cents": wanted.amount_cents}
+
+
 def list_refunds(db: sqlite3.Connection, wanted: OfBooking) -> Json:
     rows = db.execute(
         "SELECT 'RFD-' || id AS refund_id, booking_id, amount_cents, reason"
@@ -46,12 +56,13 @@ def list_refunds(db: sqlite3.Connection, wanted: OfBooking) -> Json:
     return {"refunds": [dict(row) for row in rows]}
 
 
-def _refunded(db: sqlite3.Connection, booking_id: str) -> int:
-    query = "SELECT coalesce(sum(amount_cents), 0) FROM refund WHERE booking_id = ?"
-    return int(db.execute(query, (booking_id,)).fetchone()[0])
+def _moved(db: sqlite3.Connection, table: Literal["charge", "refund"], wanted: Payment) -> int:
+    query = f"SELECT coalesce(sum(amount_cents), 0) FROM {table} WHERE booking_id = ?"
+    return int(db.execute(query, (wanted.booking_id,)).fetchone()[0])
 
 
 OPERATIONS = (
-    Operation(kind="refund", method="POST", path="/payments/refunds", arguments=Refund, run=refund),
+    Operation(kind="refund", method="POST", path="/payments/refunds", arguments=Payment, run=refund),
+    Operation(kind="charge", method="POST", path="/payments/charges", arguments=Payment, run=charge),
     Operation(kind="list_refunds", method="GET", path="/payments/refunds", arguments=OfBooking, run=list_refunds),
 )

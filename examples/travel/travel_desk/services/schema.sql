@@ -71,6 +71,14 @@ CREATE TABLE IF NOT EXISTS refund (
 );
 CREATE INDEX IF NOT EXISTS refund_by_booking ON refund (booking_id);
 
+CREATE TABLE IF NOT EXISTS charge (
+    id            INTEGER PRIMARY KEY AUTOINCREMENT,
+    booking_id    TEXT NOT NULL REFERENCES booking,
+    amount_cents  INTEGER NOT NULL CHECK (amount_cents > 0),
+    reason        TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS charge_by_booking ON charge (booking_id);
+
 CREATE TABLE IF NOT EXISTS mail (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
     recipient  TEXT NOT NULL,

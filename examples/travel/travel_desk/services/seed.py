@@ -54,7 +54,17 @@ def plant(db: sqlite3.Connection) -> None:
 
 def restore(db: sqlite3.Connection) -> None:
     """Put the seed back as it was, so that a demo can run again. Keys and the request log stay."""
-    for table in ("mail", "refund", "hotel_move", "booking_change", "hold", "booking", "reservation", "flight"):
+    for table in (
+        "mail",
+        "charge",
+        "refund",
+        "hotel_move",
+        "booking_change",
+        "hold",
+        "booking",
+        "reservation",
+        "flight",
+    ):
         db.execute(f"DELETE FROM {table}")
     plant(db)
 
