@@ -32,5 +32,5 @@ class Memory(Declared):
     @model_validator(mode="after")
     def _steps_make_room(self) -> Memory:
         if self.down_to >= self.above:
-            raise ValueError(f"`down_to` ({self.down_to}) must be below `above` ({self.above}), or no step makes room")
+            raise ValueError(f"`down_to` ({self.down_to}) must be below `above` ({self.above}) to make any room")
         return self

@@ -60,6 +60,7 @@ class Ledger:
         self.reader = Reader(database, self.vault)
         self.observer: Observer | None = None
         self._catalogues: dict[str, Catalogue] = {}
+        self._transcripts = transcript.Transcripts()
 
     @classmethod
     async def connect(
@@ -247,10 +248,10 @@ class Ledger:
             await self.database.rows("append_facts", session_id, *parameters.facts(facts, seal))
             self._changed(session_id)
 
-    async def transcript(self, session_id: str, head: str) -> list[StoredMessage]:
+    async def transcript(self, session_id: str, head: str) -> tuple[StoredMessage, ...]:
         """All messages up to `head`, along its own branch. Raises `holdfast.errors.HeadMissing`."""
         seal = await self.vault.of(session_id)
-        return await transcript.transcript(self.database, seal, session_id, head)
+        return await transcript.transcript(self.database, seal, session_id, head, self._transcripts)
 
     async def result(self, session_id: str, call: str) -> bytes | None:
         """The whole result of a call (for `read_result`), or None."""

@@ -1,8 +1,14 @@
-"""The messages of a session along one branch, with the results of its calls filled in."""
+"""The messages of a session along one branch, with the results of its calls filled in.
+
+A stored message never changes and its head names all before it, so what a worker has read once is still true
+whoever worked on the session meanwhile.
+"""
 
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
+from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
@@ -14,15 +20,66 @@ from holdfast_ledger.database import Database
 from holdfast_ledger.records import StoredMessage
 from holdfast_ledger.sealing import Seal
 
+CACHE_BYTES = 64 * 1024 * 1024
 
-async def transcript(database: Database, seal: Seal, session_id: str, head: str) -> list[StoredMessage]:
+
+@dataclass(frozen=True)
+class _Kept:
+    messages: tuple[StoredMessage, ...]
+    size: int
+
+
+@dataclass
+class Transcripts:
+    """The branch of each session that was read last, the least used forgotten first."""
+
+    capacity: int = CACHE_BYTES
+    """Bytes of message bodies and results."""
+    _kept: OrderedDict[str, _Kept] = field(default_factory=OrderedDict, init=False)
+    _size: int = field(default=0, init=False)
+
+    def get(self, session_id: str) -> _Kept:
+        kept = self._kept.get(session_id)
+        if kept is None:
+            return _Kept((), 0)
+        self._kept.move_to_end(session_id)
+        return kept
+
+    def put(self, session_id: str, kept: _Kept) -> None:
+        self._forget(session_id)
+        self._kept[session_id] = kept
+        self._size += kept.size
+        while self._size > self.capacity:
+            self._forget(next(iter(self._kept)))
+
+    def _forget(self, session_id: str) -> None:
+        gone = self._kept.pop(session_id, None)
+        self._size -= gone.size if gone else 0
+
+
+async def transcript(
+    database: Database, seal: Seal, session_id: str, head: str, cache: Transcripts
+) -> tuple[StoredMessage, ...]:
     """All messages up to `head`, oldest first. Raises `HeadMissing` where the branch is not complete."""
-    first = ids.first_head(session_id)
+    first, known = ids.first_head(session_id), cache.get(session_id)
     if head == first:
-        return []
-    rows = await database.rows("transcript", session_id, head)
-    if not rows or rows[0]["parent"] != first:
+        return ()
+    read_to = known.messages[-1].head if known.messages else first
+    if head == read_to:
+        return known.messages
+    rows = await database.rows("transcript", session_id, head, read_to)
+    if not rows or rows[0]["parent"] not in (first, read_to):
         raise HeadMissing(f"The transcript of session `{session_id}` has no unbroken line to head `{head}`.")
+    if rows[0]["parent"] != read_to:
+        known = _Kept((), 0)  # another branch
+    new, size = await _messages(database, seal, rows)
+    kept = _Kept((*known.messages, *new), known.size + size)
+    cache.put(session_id, kept)
+    return kept.messages
+
+
+async def _messages(database: Database, seal: Seal, rows: list[asyncpg.Record]) -> tuple[list[StoredMessage], int]:
+    """The messages of these rows, and their size in bytes."""
     contents = [json.loads(seal.open(places.content(row["digest"]), row["body"])) for row in rows]
     references = [
         reference
@@ -31,15 +88,19 @@ async def transcript(database: Database, seal: Seal, session_id: str, head: str)
         for reference in content
     ]
     shown = await _shown(database, seal, references)
-    return [
+    size = sum(len(row["body"]) for row in rows) + sum(len(text) for text in shown.values())
+    messages = [
         StoredMessage(
             head=row["head"],
             role=row["role"],
             turn=row["turn"],
             content=[_filled(each, shown) for each in content] if row["role"] == "results" else content,
+            message_id=row["message_id"],
+            context=row["context"],
         )
         for row, content in zip(rows, contents, strict=True)
     ]
+    return messages, size
 
 
 async def _shown(database: Database, seal: Seal, references: list[dict[str, Any]]) -> dict[str, str]:

@@ -1,29 +1,36 @@
 -- What the model said and was told.
 
 -- name: transcript
--- All messages up to a head, along its own branch, oldest first. Each step looks up one row by its key: LIMIT keeps
--- the planner from joining with the whole table, which it does while it believes that the table is small.
+-- The messages from behind one head ($3) up to another, along its own branch, oldest first; all, where the branch
+-- does not pass there. Each step looks up one row by its key: LIMIT keeps the planner from joining with the whole
+-- table, which it does while it believes that the table is small.
 WITH RECURSIVE line AS (
-    SELECT m.head, m.parent, m.role, m.digest, m.turn, 0 AS distance, m.session_key
+    SELECT m.head, m.parent, m.role, m.digest, m.turn, m.message_id, 0 AS distance, m.session_key
     FROM holdfast.message m JOIN holdfast.session s USING (session_key)
     WHERE s.id = $1 AND m.head = $2
     UNION ALL
-    SELECT before.head, before.parent, before.role, before.digest, before.turn, line.distance + 1, line.session_key
+    SELECT before.*, line.distance + 1, line.session_key
     FROM line CROSS JOIN LATERAL (
-        SELECT m.head, m.parent, m.role, m.digest, m.turn FROM holdfast.message m
-        WHERE m.session_key = line.session_key AND m.head = line.parent LIMIT 1
+        SELECT m.head, m.parent, m.role, m.digest, m.turn, m.message_id FROM holdfast.message m
+        WHERE m.session_key = line.session_key AND m.head = line.parent AND line.parent <> $3 LIMIT 1
     ) AS before
 )
-SELECT line.head, line.parent, line.role, line.turn, line.digest, stored.body
+SELECT line.head, line.parent, line.role, line.turn, line.message_id, line.digest, stored.body, counted.context
 FROM line CROSS JOIN LATERAL (
     SELECT c.body FROM holdfast.content c
     WHERE c.session_key = line.session_key AND c.digest = line.digest LIMIT 1
 ) AS stored
+LEFT JOIN LATERAL (
+    SELECT t.input_tokens + t.cache_read_tokens + t.cache_write_tokens + t.output_tokens AS context
+    FROM holdfast.turn t
+    WHERE t.session_key = line.session_key AND t.turn = line.turn AND t.next_head = line.head LIMIT 1
+) AS counted ON line.role = 'assistant'
 ORDER BY line.distance DESC
 
 -- name: shown_results
 -- What the model sees of settled calls, by effect id.
-SELECT effect_id, outcome, shown, CASE WHEN shown IS NULL THEN result END AS result FROM holdfast.effect WHERE effect_id = ANY($1::text[])
+SELECT effect_id, outcome, shown, CASE WHEN shown IS NULL THEN result END AS result
+FROM holdfast.effect WHERE effect_id = ANY($1::text[])
 
 -- name: call_result
 -- The whole result of a call; of two branches, the one planned last.
