@@ -67,7 +67,9 @@ class Stack:
             process = named[kind].process() if kind in named else None
             return process.pid if process else None
 
-        os.kill(await until(living, f"a live {kind}", within=60), signal.SIGKILL)
+        victim = await until(living, f"a live {kind}", within=60)
+        os.kill(victim, signal.SIGKILL)
+        await until(lambda: living() != victim, f"the end of {kind}")
         if kind in ("supervisor", NAME):
             await self.up()
 
