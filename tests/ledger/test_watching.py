@@ -59,7 +59,7 @@ async def watching(
     watcher = Watcher()
 
     async def look() -> None:
-        async for event in watch(ledger.database, session_id, after=after, listen=listen):
+        async for event in watch(ledger.database, ledger.vault, session_id, after=after, listen=listen):
             watcher.see(event)
 
     task = asyncio.create_task(look())

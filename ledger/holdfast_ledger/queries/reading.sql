@@ -58,7 +58,8 @@ ORDER BY a.asked_at LIMIT $3
 SELECT e.effect_id, s.id AS session_id, e.kind, e.turn, e.call, e.tool_use_id, e.tool, e.tool_version, e.tier,
        e.recovery, e.preview, e.fingerprint, e.saga_id, e.state, e.token, e.attempts_used, e.attempts_budget,
        e.doubt, e.worker, e.lease_until, e.planned_at, e.first_claimed_at, e.settled_at, e.outcome, e.undo_tool,
-       e.latency_us, e.usd, octet_length(e.result) AS result_bytes, e.probes, e.probed_at, e.probe_said
+       e.latency_us, e.usd, octet_length(e.result) - CASE WHEN s.key_id IS NULL THEN 0 ELSE 72 END AS result_bytes,
+       e.probes, e.probed_at, e.probe_said
 FROM holdfast.effect e JOIN holdfast.session s USING (session_key)
 WHERE ($1::text IS NULL OR s.id = $1)
   AND ($2::text[] IS NULL OR e.state = ANY($2))
