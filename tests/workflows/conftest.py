@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 Runs = Callable[[], list[str]]
+Gate = Path
+"""As long as this file exists, nothing is released."""
 
 CONFIG = """
 [agents.default]
@@ -42,6 +44,9 @@ async def look(what: str, seconds: float = 0) -> str:
 @tool(tier="irreversible", recovery=Idempotent("24h"))
 async def release(ctx: ToolContext, what: str) -> str:
     """Give a reservation back."""
+    while Path(os.environ["BENCH_GATE"]).exists():
+        await asyncio.sleep(0.02)
+    note(f"release {what}")
     return f"{what} is free"
 
 
@@ -77,8 +82,14 @@ async def grant(role: str) -> str:
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("BENCH_LOG", str(tmp_path / "runs.log"))  # the module is imported once for all tests
+    monkeypatch.setenv("BENCH_GATE", str(tmp_path / "gate"))
     (tmp_path / "bench.py").write_text(TOOLS)
     return CONFIG
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    return tmp_path / "gate"
 
 
 @pytest.fixture

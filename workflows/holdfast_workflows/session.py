@@ -227,7 +227,7 @@ class AgentSession(Handlers):
     def _stopping(self) -> bool:
         return bool(self.state.abort or self.state.interrupt or workflow.cancellation_reason() is not None)
 
-    async def _stop_request(self, request: OpenRequest) -> None:
+    async def _stop_request(self, request: OpenRequest) -> SagaEnd | None:
         """End the open request now: what it did is kept when interrupted, undone when aborted or cancelled."""
         state = self.state
         how, command = requests.stopped_by(state, cancelled=workflow.cancellation_reason() is not None)
@@ -238,21 +238,26 @@ class AgentSession(Handlers):
             calls.cancel_open(state, request.turn, reason, workflow.now())
             state.incoming.append(request.turn.results())
             request.turn = None
+        ended = None
         if how == "aborted":
-            await self._give_up(request, SessionStatus.ABORTED, reason, by=command.by if command else "temporal")
+            ended = await self._give_up(
+                request, SessionStatus.ABORTED, reason, by=command.by if command else "temporal"
+            )
         else:
             self._finish_request(request, SessionStatus.COMPLETED, reason=reason)
         state.abort = state.interrupt = None
+        return ended
 
     async def _give_up(
         self, request: OpenRequest, outcome: SessionStatus, reason: str, *, by: str = "session"
-    ) -> None:
+    ) -> SagaEnd | None:
         """End the request without its goal: do with what it did what policy says, and tell."""
         ended = await self._unwinding.undo(request, reason, by)
         if ended is not None:
             requests.tell_model(self.state, f"the request before was stopped ({reason}); {ended.told}")
             reason = f"{reason}; {ended.told}"
         self._finish_request(request, outcome, reason=reason, ended=ended)
+        return ended
 
     async def _abort_request(self, request: OpenRequest, aborting: list[OpenCall]) -> None:
         """The model gave the request up. It goes on, in a saga of its own, e.g. to tell the customer."""
@@ -336,9 +341,8 @@ class AgentSession(Handlers):
         """A Temporal cancel means: abort the open request, then end."""
         if self.state.plan is None:
             return
-        if self.state.request:
-            await self._stop_request(self.state.request)
-        await self._close(SessionStatus.ABORTED, "cancelled")
+        ended = await self._stop_request(self.state.request) if self.state.request else None
+        await self._close(SessionStatus.ABORTED, f"cancelled; {ended.told}" if ended else "cancelled")
 
     async def _end(self) -> SessionResult:
         state = self.state

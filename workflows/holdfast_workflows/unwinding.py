@@ -67,11 +67,13 @@ class Unwinding:
             expected=SagaState.OPEN,
             reason=POLICY_ASKS,
         )
-        await workflow.execute_activity(
+        left = await workflow.execute_activity(
             saga_contracts.hold_saga,
             held,
             **options(f"hold-request-{request.number}", "a person decides: undo or keep", SHORT),
         )
+        if not left:
+            return SagaEnd(SagaState.UNWINDING, "somebody else has begun to undo or to keep what was done")
         return SagaEnd(
             SagaState.HELD,
             f"what was done stands until a person says whether to undo or keep it "
