@@ -53,6 +53,7 @@ from holdfast_ledger.errors import LedgerUnavailable
 from holdfast_ledger.reading import Reader
 from holdfast_ledger.records import Registration
 from holdfast_ledger.store import Ledger
+from holdfast_workers.config_file import load_config
 from holdfast_workers.sending import (
     SETTLED_AS,
     Content,
@@ -412,12 +413,23 @@ class Holdfast:
 
 
 async def connect_ledger(settings: Settings, *, max_size: int = 2) -> Ledger:
-    """Connect to Postgres as the app role. Raises `LedgerUnavailable`, also where nobody said which Postgres."""
+    """Connect to Postgres as the app role.
+
+    Raises `LedgerUnavailable`, also where nobody said which Postgres; `KeysError`, `BadMasterKey`, `ConfigError`.
+    """
     if settings.dsn is None:
         raise LedgerUnavailable(
             "No Postgres is known: start the stack with `holdfast up`, or set HOLDFAST_DSN or --dsn."
         )
-    return await Ledger.connect(settings.dsn, min_size=1, max_size=max_size, pgbouncer=settings.pgbouncer)
+    keys = settings.keys.open()
+    return await Ledger.connect(
+        settings.dsn,
+        min_size=1,
+        max_size=max_size,
+        pgbouncer=settings.pgbouncer,
+        keys=keys,
+        encryption=load_config(settings.config).ledger.encryption if keys else "auto",
+    )
 
 
 def refusal(session_id: str, failure: WorkflowUpdateFailedError) -> HoldfastError:

@@ -52,7 +52,7 @@ class KeySettings(Strict):
         """None where nothing is configured. Raises `KeysError`, `BadMasterKey`."""
         given = [name for name, value in ((KEYS, self.keys), (KEYS_FILE, self.file), (KMS, self.kms)) if value]
         if len(given) > 1:
-            raise KeysError(f"Set one of {' and '.join(given)}, not both: nobody could say which key is the newest.")
+            raise KeysError(f"Set one of {' and '.join(given)}: nobody could say which key is the newest.")
         if self.kms:
             return _loaded(self.kms)
         if not given:
