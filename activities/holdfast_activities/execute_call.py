@@ -40,6 +40,8 @@ THREADS = 64
 HELD_CODES = frozenset({"head_missing", "effect_missing", "conflict"})
 """Refusals of a claim after which going on would be a guess."""
 CLOSED_CODES = frozenset({"saga_closed", "epoch"})
+TOLD_CODES = HELD_CODES | CLOSED_CODES | {REPEAT}
+"""Refusals that deny nothing by themselves: what they mean is for the session to say, or was said before."""
 TRACE_HEADERS = ("traceparent", "tracestate")
 UNSETTLED_DELAY = timedelta(seconds=30)
 
@@ -129,8 +131,13 @@ class CallExecutions:
         claim = self._claim(request, card)
         sent = time.monotonic()
         claimed = await self._ledger.claim(claim)
+        if isinstance(claimed, Refused) and claimed.code not in TOLD_CODES:
+            # Settle it as denied in the ledger too, so that nothing of its saga stays open.
+            await self._ledger.append(request.session_id, (self._refusal(request, card, claim, claimed),))
+            sent = time.monotonic()
+            claimed = await self._ledger.claim(claim)
         if not isinstance(claimed, Granted):
-            return await self._without_grant(request, card, claim, claimed)
+            return self._without_grant(card, claimed)
         self._around.faults(FaultPoint.AFTER_CLAIM, card.name)
         attempt = CallAttempt(
             request=request,
@@ -173,9 +180,7 @@ class CallExecutions:
             outbox=request.outbox,
         )
 
-    async def _without_grant(
-        self, request: ExecuteCall, card: ToolCard, claim: Claim, claimed: Settled | Busy | Refused
-    ) -> CallOutcome:
+    def _without_grant(self, card: ToolCard, claimed: Settled | Busy | Refused) -> CallOutcome:
         match claimed:
             case Settled():
                 return settled(claimed)
@@ -189,18 +194,7 @@ class CallExecutions:
             case Refused() if claimed.code == REPEAT:  # what that means is for policy to say
                 return CallOutcome(status=CallStatus.DENIED, code=REPEAT, text=repeats(card, claimed))
             case Refused():
-                return await self._never(request, card, claim, claimed)
-
-    async def _never(self, request: ExecuteCall, card: ToolCard, claim: Claim, refused: Refused) -> CallOutcome:
-        """The call may not run: settle it as denied in the ledger too, so that nothing of its saga stays open.
-
-        An effect whose earlier attempt may have landed cannot be settled so; it waits until it may be claimed.
-        """
-        await self._ledger.append(request.session_id, (self._refusal(request, card, claim, refused),))
-        again = await self._ledger.claim(claim)
-        if isinstance(again, Settled):
-            return settled(again)
-        raise later(refused.reason, f"Refused.{refused.code}", refused.retry_after or UNSETTLED_DELAY)
+                raise later(claimed.reason, f"Refused.{claimed.code}", claimed.retry_after or UNSETTLED_DELAY)
 
     def _refusal(self, request: ExecuteCall, card: ToolCard, claim: Claim, refused: Refused) -> Fact:
         reason = ids.digest(refused.reason.encode())[:16]  # refused again for another reason is another fact

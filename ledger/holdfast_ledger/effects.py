@@ -227,6 +227,7 @@ def _for_breaker(record: Record) -> dict[str, Any]:
         return {}
     return {
         "failed": record.failed,
+        "service": record.service,
         "breaker_failures": record.breaker.failures,
         "breaker_within": record.breaker.within,
         "breaker_open_for": record.breaker.open_for,

@@ -95,7 +95,7 @@ class Claim:
     tool: str | None = None
     tier: Tier | None = None
     service: str | None = None
-    """Whose circuit breaker counts, besides the tool's own."""
+    """Whose circuit breaker stops it, besides the tool's own."""
     recovery: RecoveryClass
     key_ttl: timedelta | None = None
     fingerprint: str
@@ -209,6 +209,8 @@ class Record:
     failed: bool | None = None
     """For the circuit breaker: whether the service failed this attempt. None: it says nothing about the service."""
     breaker: Breaker | None = None
+    service: str | None = None
+    """Whose breaker counts it; the tool's own where there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)

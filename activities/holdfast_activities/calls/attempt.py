@@ -288,6 +288,7 @@ class CallAttempt:
             usd=usd,
             failed=endings.blames_the_service(ending),
             breaker=self.card.breaker,
+            service=self.card.service,
         )
 
     def _usd(self, ending: Ending) -> Decimal:

@@ -87,7 +87,9 @@ def disable(app: App, name: str | None, all_writes: bool, reason: str, as_user: 
 @as_option
 @pass_app
 def enable(app: App, name: str | None, all_writes: bool, reason: str, as_user: str | None) -> int:
-    """Let a disabled tool run again, or close its circuit breaker. Exit code 3 where it is neither."""
+    """Let a disabled tool run again, or close its circuit breaker. Exit code 3 where it is neither.
+
+    A breaker of a service is closed by the service's name."""
     tool, by = named(name, all_writes), as_user or user()
 
     async def release() -> Switched:
@@ -144,13 +146,15 @@ def stopped_tools(app: App) -> dict[str, StoppedTool] | None:
         return None
 
 
-def stop_of(stops: dict[str, StoppedTool] | None, name: str, *, writes: bool) -> str | None:
+def stop_of(
+    stops: dict[str, StoppedTool] | None, name: str, *, writes: bool, service: str | None = None
+) -> str | None:
     """Why nobody may run the tool now, in words."""
     from holdfast_ledger.operations import ALL_WRITES
 
     if not stops:
         return None
-    for found in (stops.get(name), stops.get(ALL_WRITES) if writes else None):
+    for found in (stops.get(name), stops.get(ALL_WRITES) if writes else None, stops.get(service or name)):
         if found is not None and found.disabled_by is not None:
             return f"disabled by {found.disabled_by}: {found.reason}"
         if found is not None and found.open_until is not None:

@@ -75,7 +75,8 @@ def list_tools(app: App) -> int:
     for name in book.names():
         try:
             card = book.find(name)
-            rows.append({**record(card), "stopped": stop_of(stops, name, writes=card.tier != "read")})
+            stopped = stop_of(stops, name, writes=card.tier != "read", service=card.service)
+            rows.append({**record(card), "stopped": stopped})
         except DeclarationError as error:
             broken += 1
             click.echo(f"{name}: {error}", err=True)

@@ -289,6 +289,14 @@ BEGIN
             v := holdfast.use_approval(s_key, c, now);
         END IF;
     END IF;
+    IF v.verdict IS NOT NULL AND in_doubt THEN
+        -- It was sent before, so nobody may say that it was not run: it waits until it may be claimed.
+        RETURN holdfast.busy(coalesce(v.retry_after, interval '30 seconds'));
+    ELSIF v.verdict IS NOT NULL AND e.state = 'CLAIMED' THEN
+        -- Nothing of the lost attempt stands, so what is told of this call now can settle it.
+        PERFORM holdfast.end_lost_attempt(c.effect_id, now);
+        UPDATE holdfast.effect SET state = 'OPEN', lease_until = NULL, worker = NULL WHERE effect_id = c.effect_id;
+    END IF;
     IF v.verdict IS NOT NULL THEN
         RETURN v;
     END IF;

@@ -6,7 +6,7 @@ CREATE TYPE holdfast.recording AS (
     session_id text, effect_id text, token integer, state text, dispatched boolean, doubt boolean, final boolean,
     latency interval,
     undo_tool text, undo_version text, usd numeric,
-    failed boolean, breaker_failures integer, breaker_within interval, breaker_open_for interval
+    service text, failed boolean, breaker_failures integer, breaker_within interval, breaker_open_for interval
 );
 
 -- `state` and `outcome` are what stands now. `accepted` false: another attempt's report stands, or none yet.
@@ -78,9 +78,9 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
     END
 $$;
 
--- The tool's circuit breaker: so many failures in a row, the first not longer ago than `within`, open it. Once it was
--- open, the next failure soon after opens it again; any success closes it.
-CREATE FUNCTION holdfast.count_for_breaker(r holdfast.recording, tool text) RETURNS void
+-- The circuit breaker of a service, or of a tool that names none: so many failures in a row, the first not longer ago
+-- than `within`, open it. Once it was open, the next failure soon after opens it again; any success closes it.
+CREATE FUNCTION holdfast.count_for_breaker(r holdfast.recording, counted text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
 DECLARE
     now timestamptz := clock_timestamp();
@@ -89,16 +89,16 @@ BEGIN
     IF r.failed IS NULL OR r.breaker_failures IS NULL THEN
         RETURN;
     ELSIF NOT r.failed THEN
-        DELETE FROM holdfast.breaker o WHERE o.name = tool AND (o.open_until IS NULL OR o.open_until <= now);
+        DELETE FROM holdfast.breaker o WHERE o.name = counted AND (o.open_until IS NULL OR o.open_until <= now);
         RETURN;
     END IF;
-    INSERT INTO holdfast.breaker AS o (name, failures, since) VALUES (tool, 1, now)
+    INSERT INTO holdfast.breaker AS o (name, failures, since) VALUES (counted, 1, now)
     ON CONFLICT (name) DO UPDATE SET
         failures = CASE WHEN greatest(o.since, o.open_until) < now - r.breaker_within THEN 1 ELSE o.failures + 1 END,
         since = CASE WHEN greatest(o.since, o.open_until) < now - r.breaker_within THEN now ELSE o.since END
     RETURNING * INTO b;
     IF b.failures >= r.breaker_failures THEN
-        UPDATE holdfast.breaker o SET open_until = now + r.breaker_open_for WHERE o.name = tool;
+        UPDATE holdfast.breaker o SET open_until = now + r.breaker_open_for WHERE o.name = counted;
     END IF;
 END
 $$;
@@ -146,7 +146,7 @@ BEGIN
         state = r.state, ended_at = clock_timestamp(), evidence = p_evidence,
         latency_us = holdfast.microseconds(r.latency)
     WHERE effect_id = r.effect_id AND token = r.token;
-    PERFORM holdfast.count_for_breaker(r, e.tool);
+    PERFORM holdfast.count_for_breaker(r, coalesce(r.service, e.tool));
     IF e.kind <> 'model' AND new_state <> 'OPEN' THEN
         UPDATE holdfast.session SET calls = calls + 1, usd = usd + r.usd WHERE session_key = s_key;
     END IF;
