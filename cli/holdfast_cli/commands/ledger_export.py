@@ -39,7 +39,7 @@ def export(app: App, session: str, file: Path | None, as_user: str | None) -> in
             app.run(write_export(app, session, by, lambda line: opened.write(f"{line}\n")))
     except FileExistsError:
         raise Failure(f"`{file}` exists already; nothing was written.", Exit.USAGE) from None
-    app.out.say(f"Wrote {file}; `holdfast ledger verify --file {file}` verifies it anywhere.")
+    app.out.say(f"Wrote {file}; `holdfast ledger verify --export {file}` verifies it anywhere.")
     return Exit.DONE
 
 
