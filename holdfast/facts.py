@@ -41,7 +41,11 @@ class Kind(StrEnum):
     LIMIT_REACHED = "limit_reached"
     TOOL_DISABLED = "tool_disabled"  # by a person, in the chain `@operations`
     TOOL_ENABLED = "tool_enabled"
+    SESSION_ARCHIVED = "session_archived"  # to a file, by a person, in the chain `@operations`
     LEDGER_EXPORTED = "ledger_exported"  # by a person, in the chain `@operations`
+    CONTENTS_READ = "contents_read"  # decrypted for a person, in the chain `@operations`
+    KEYS_ROTATED = "keys_rotated"  # likewise
+    SESSION_ERASED = "session_erased"  # likewise
 
 
 class Fact(Wire):

@@ -19,6 +19,7 @@
     ├── ErasureRefused
     ├── CheckpointRefused
     ├── ArchiveRefused
+    ├── SessionArchived
     ├── BadKey                  of checkpoints
     └── BadExport
 
@@ -134,6 +135,12 @@ class ArchiveRefused(LedgerError):
     """This session cannot be archived."""
 
     code = "state"
+
+
+class SessionArchived(LedgerError):
+    """The session's record is in an archive's file."""
+
+    code = "archived"
 
 
 class BadKey(LedgerError):

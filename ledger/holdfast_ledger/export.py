@@ -158,6 +158,8 @@ def _inclusion_fields(inclusion: Inclusion) -> dict[str, Any]:
 def _sort_in(number: int, line: str, chain: Chain, entries: list[ChainEntry], inclusions: list[Inclusion]) -> None:
     fields = _parsed(number, line)
     try:
+        if "record" in fields:
+            return  # of an archive: what stands beside the chain
         if "checkpoint" in fields:
             inclusions.append(_inclusion(chain, fields))
         else:

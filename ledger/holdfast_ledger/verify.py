@@ -19,7 +19,7 @@ from holdfast_ledger.chain import Chain, ChainCheck, ChainEntry, Point, Verdict
 from holdfast_ledger.checkpointing import read_log
 from holdfast_ledger.checkpoints import LOG, Checkpoint, LogCheck
 from holdfast_ledger.database import Database, Rows
-from holdfast_ledger.errors import SessionMissing
+from holdfast_ledger.errors import SessionArchived, SessionMissing
 from holdfast_ledger.guards import weakness_of
 from holdfast_ledger.signing import TrustedKeys
 
@@ -37,6 +37,7 @@ class Standing:
 
     chain: Chain
     archive: Point | None = None
+    archive_file: str | None = None
     since: Point | None = None
     claims: tuple[Point, ...] = ()
 
@@ -125,12 +126,14 @@ async def _verdict(rows: Rows, standing: Standing, entries: list[ChainEntry]) ->
 
 
 async def read_chain(database: Database, session_id: str) -> tuple[Chain, list[ChainEntry]]:
-    """A chain with all its entries that are not archived. Raises `SessionMissing`, `LedgerUnavailable`."""
+    """A chain with all its entries. Raises `SessionMissing`, `SessionArchived`, `LedgerUnavailable`."""
     async with database.snapshot() as rows:
         standings = await _standings(rows, session_id, None, 0)
         if not standings:
             raise SessionMissing(f"There is no session `{session_id}`.")
         standing = standings[0]
+        if standing.archive:
+            raise SessionArchived(f"The record of `{session_id}` is in an archive: `{standing.archive_file}`.")
         entries = (await _entries(rows, standings))[standing.chain.session_key]
         rest = [entry async for more in _rest(rows, standing, entries) for entry in more]
     return standing.chain, entries + rest
@@ -155,7 +158,8 @@ def _standing(row: asyncpg.Record, claims: list[Point]) -> Standing:
     chain = Chain(session_id=row["id"], session_key=str(row["session_key"]), seq=row["seq"], head=row["head"])
     archive = Point(seq=row["archive_seq"], head=row["archive_head"]) if row["archive_seq"] is not None else None
     since = next((claim for claim in claims if claim.seq == row["since_seq"]), None)
-    return Standing(chain=chain, archive=archive, since=since, claims=tuple(claims))
+    file = row["archive_file"]
+    return Standing(chain=chain, archive=archive, archive_file=file, since=since, claims=tuple(claims))
 
 
 async def _entries(rows: Rows, standings: list[Standing]) -> dict[str, list[ChainEntry]]:

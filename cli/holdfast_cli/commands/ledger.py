@@ -10,7 +10,7 @@ from holdfast_cli.app import App
 from holdfast_cli.commanding import Entry as Listed
 from holdfast_cli.commanding import LazyGroup, command, pass_app
 from holdfast_cli.exits import Exit
-from holdfast_cli.finding import find_session, reader_of
+from holdfast_cli.finding import find_session, reader_of, told_of_reading
 
 if TYPE_CHECKING:
     from holdfast_ledger.views import Entry
@@ -31,7 +31,7 @@ FIELDS = {
     "actor": "who did it",
     "args_digest": "salted digest of the call's arguments",
     "latency": "seconds it took",
-    "body": "the rest; null where it is encrypted",
+    "body": "the rest; null where it is encrypted and this process has no master key",
     "hash": "over everything stored of it and the hash before",
 }
 
@@ -44,7 +44,10 @@ VERBS = {
     "verify": Listed(f"{HERE}_verify:verify", "Recompute hash chains; name what is not whole."),
     "reconcile": Listed(f"{HERE}_reconcile:reconcile", "Hold effects against Temporal's history and probes."),
     "checkpoint": Listed(f"{HERE}_checkpoint:checkpoint", "Sign where all chains stand; export the log of it."),
+    "archive": Listed(f"{HERE}_archive:archive", "Move sessions that ended long ago to files."),
     "export": Listed(f"{HERE}_export:export", "Write a session's record as JSON lines."),
+    "rotate-key": Listed(f"{HERE}_rotate_key:rotate_key", "Wrap sessions' keys under the newest master key."),
+    "erase": Listed(f"{HERE}_erase:erase", "Destroy a session's key: nobody reads its contents again."),
 }
 """Each verb in a module of its own, imported when it is used."""
 
@@ -68,7 +71,10 @@ def show(app: App, session: str, after: int, kinds: tuple[str, ...]) -> int:
 
     async def read() -> list[Entry]:
         async with app.ledger() as opened:
-            return await reader_of(opened).timeline(await find_session(opened, session), after=after)
+            session_id = await find_session(opened, session)
+            if notice := await told_of_reading(opened, session_id, "ledger show"):
+                app.out.say(notice)
+            return await reader_of(opened).timeline(session_id, after=after)
 
     entries = [entry for entry in app.run(read()) if not kinds or entry.kind in kinds]
     rows: list[dict[str, Any]] = [{name: getattr(entry, name) for name in FIELDS} for entry in entries]

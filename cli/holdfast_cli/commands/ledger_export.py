@@ -28,7 +28,8 @@ from holdfast_cli.finding import find_session
 def export(app: App, session: str, file: Path | None, as_user: str | None) -> int:
     """Write a session's record as JSON lines: a header, then one entry a line. It verifies without a database.
 
-    Before the first line is written, who exports what is recorded in `@operations`.
+    Before the first line is written, who exports what is recorded in `@operations`. Encrypted contents stay so:
+    the hash covers them as they are stored. `holdfast show` tells them to whoever has the master key.
     """
     by = as_user or user()
     if file is None:
@@ -50,6 +51,8 @@ async def write_export(app: App, session: str, by: str, write: Callable[[str], o
     async with app.ledger() as ledger:
         session_id = await find_session(ledger, session)
         await note_export(ledger.database, session_id, by=by)
+        if erased := await ledger.reader.erased(session_id):
+            app.out.say(f"The session's contents were {erased.notice}: {erased.reason}.")
         lines: AsyncIterator[str] = export_session(ledger.database, session_id)
         async for line in lines:
             write(line)

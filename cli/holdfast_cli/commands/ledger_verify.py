@@ -61,6 +61,9 @@ class Since:
 @click.option("--export", type=EXPORT, help="An export; no server.")
 @click.option("--since", metavar="CHECKPOINT", help="A checkpoint's number, or the copy of the log you kept.")
 @click.option("--against-temporal", is_flag=True, help="Also hold it against Temporal's history, while retained.")
+@click.option(
+    "--archives", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Where archives' files are."
+)
 @click.option("--key", "keys", multiple=True, metavar="FILE", help="A public key that may sign; repeatable.")
 @pass_app
 def verify(
@@ -70,6 +73,7 @@ def verify(
     export: Path | None,
     since: str | None,
     against_temporal: bool,
+    archives: Path | None,
     keys: tuple[str, ...],
 ) -> int:
     """Recompute the hash chain of SESSION, of all sessions, or of an export. Exit code 1 if anything is wrong.
@@ -78,9 +82,10 @@ def verify(
     written anew; the triggers and functions that guard the record are looked at, too.
 
     With --since a number, entries before that checkpoint are not read again. With --since a file, the database must
-    hold every checkpoint of it: this finds a database that was put back to an older state.
+    hold every checkpoint of it: this finds a database that was put back to an older state. With --archives, every
+    archive's file must be there as it was written.
     """
-    if (session and every) or (export and (session or every or against_temporal)):
+    if (session and every) or (export and (session or every or against_temporal or archives)):
         raise Failure(ONE_OF, Exit.USAGE)
     from holdfast_workers.checkpoints import trusted_keys
 
@@ -89,7 +94,7 @@ def verify(
     if export:
         verdicts = [verify_file(export, trusted, base)]
     else:
-        verdicts = app.run(verify_database(app, session, trusted, base))
+        verdicts = app.run(verify_database(app, session, trusted, base, archives))
     compared = app.run(compare_all(app, sessions_of(verdicts))) if against_temporal else []
     return tell(app, [*broken, *verdicts], compared if against_temporal else None, signed=bool(trusted))
 
@@ -176,7 +181,10 @@ def verify_file(file: Path, trusted: TrustedKeys, base: Since) -> Verdict:
         return verify_export(lines, trusted, held=base.held)
 
 
-async def verify_database(app: App, session: str | None, trusted: TrustedKeys, base: Since) -> list[Verdict]:
+async def verify_database(
+    app: App, session: str | None, trusted: TrustedKeys, base: Since, archives: Path | None
+) -> list[Verdict]:
+    from holdfast_ledger.archive import verify_archive_files
     from holdfast_ledger.verify import (
         verify_all,
         verify_archives,
@@ -193,6 +201,8 @@ async def verify_database(app: App, session: str | None, trusted: TrustedKeys, b
             await verify_checkpoints(database, trusted, held=held, at_least=base.number),
             await verify_archives(database),
         ]
+        if archives:
+            verdicts += await verify_archive_files(database, archives, trusted)
         if session:
             found = await find_session(opened, session)
             return [*verdicts, await verify_session(database, found, since=base.number)]

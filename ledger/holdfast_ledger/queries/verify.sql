@@ -3,7 +3,8 @@
 -- name: chains
 -- To be read in one snapshot with their entries, since living sessions grow. `archive_*`: where the entries begin
 -- that are still here. `since_seq`: what the checkpoints up to number $4 last said of the chain.
-SELECT s.id, c.session_key, c.seq, c.head, r.seq AS archive_seq, r.head AS archive_head, since.seq AS since_seq
+SELECT s.id, c.session_key, c.seq, c.head, r.seq AS archive_seq, r.head AS archive_head, r.file AS archive_file,
+       since.seq AS since_seq
 FROM holdfast.chain c
 JOIN holdfast.session s USING (session_key)
 LEFT JOIN holdfast.archive r USING (session_key)
