@@ -6,6 +6,7 @@ import re
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from holdfast_cli.asking import user
 from holdfast_cli.exits import Exit, Failure
 from holdfast_cli.output import now
 
@@ -20,6 +21,17 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 def reader_of(ledger: Ledger) -> Reader:
     return ledger.reader
+
+
+async def told_of_reading(ledger: Ledger, session_id: str, command: str) -> str | None:
+    """Record that contents are decrypted for this person, where they are; a notice where they were erased."""
+    from holdfast_ledger.privacy import note_contents_read
+
+    if erased := await ledger.reader.erased(session_id):
+        return f"The session's contents were {erased.notice}: {erased.reason}."
+    if (await ledger.vault.of(session_id)).key_id is not None:
+        await note_contents_read(ledger.database, session_id, by=user(), command=command)
+    return None
 
 
 async def find_session(ledger: Ledger, prefix: str) -> str:

@@ -118,7 +118,7 @@ def text_of(entry: Entry, body: Mapping[str, Any], content: Mapping[str, Any]) -
     outcome = body.get("outcome")
     if isinstance(outcome, Mapping):
         return str(outcome.get("text") or "")
-    return str(body.get("reason") or "")
+    return str(body.get("reason") or body.get("erased") or "")
 
 
 def plain_text(content: Any) -> str:

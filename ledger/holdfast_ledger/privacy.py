@@ -39,6 +39,15 @@ class ErasedNow:
     reason: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """Somebody had a session's contents decrypted."""
+
+    by: str
+    command: str
+    at: datetime
+
+
 async def rotate(database: Database, vault: Vault, *, by: str) -> Rotation:
     """Wrap every session's key under the newest master key. Bodies stay as they are; living sessions go on.
 
@@ -76,6 +85,11 @@ async def erase(database: Database, vault: Vault, session_id: str, *, by: str, r
 async def note_contents_read(database: Database, session_id: str, *, by: str, command: str) -> None:
     """On record before it is shown: who had the session's contents decrypted, and with which command."""
     await _tell(database, "note_contents_read", by, {"session_id": session_id, "command": command})
+
+
+async def readings(database: Database, session_id: str) -> list[Reading]:
+    """Who had the session's contents decrypted, oldest first."""
+    return [Reading(**row) for row in await database.rows("contents_readings", session_id)]
 
 
 async def _tell(database: Database, statement: str, by: str, said: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from holdfast.states import EffectState, SagaState, SessionStatus
 from holdfast_ledger import parameters, places
 from holdfast_ledger.database import Database
 from holdfast_ledger.errors import AmbiguousId, ContentErased, EffectMissing, KeyMissing, SessionMissing
-from holdfast_ledger.sealing import ALTERED, CLEAR, Seal, is_sealed_text
+from holdfast_ledger.sealing import ALTERED, CLEAR, Erased, Seal, is_sealed_text
 from holdfast_ledger.vault import Vault
 from holdfast_ledger.views import Approval, Attempt, Effect, Entry, Erasure, Saga, Session, Tokens, Turn
 
@@ -230,6 +230,8 @@ def _session(row: asyncpg.Record, seal: Seal) -> Session:
 
 def _entry(row: asyncpg.Record, seal: Seal) -> Entry:
     body = _said(seal, places.entry(row["fact_key"]), row["body"])
+    if body is None and isinstance(seal, Erased):
+        body = {"erased": seal.notice}
     columns = _but(row, "latency_us", "body", "hash", "fact_key")
     return Entry(**columns, latency=_latency(row), body=body, hash=row["hash"].hex())
 

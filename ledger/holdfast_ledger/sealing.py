@@ -64,6 +64,11 @@ class Seal(Protocol):
         """Never raises: what cannot be opened says why instead."""
 
 
+def notice(at: datetime, by: str) -> str:
+    """What stands instead of erased contents."""
+    return f"erased on {at:%Y-%m-%d %H:%M} UTC by {by}"
+
+
 def is_sealed(body: bytes) -> bool:
     return body.startswith(MARK)
 
@@ -108,7 +113,7 @@ class Erased:
 
     @property
     def notice(self) -> str:
-        return f"erased on {self.at:%Y-%m-%d %H:%M} UTC by {self.by}"
+        return notice(self.at, self.by)
 
     def digest(self, said: bytes) -> bytes:
         raise ContentErased(f"The session's contents were {self.notice}; nothing can be added to it.")

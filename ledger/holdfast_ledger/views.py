@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from holdfast.states import EffectState, RecoveryClass, SagaState, SessionStatus, Tier
+from holdfast_ledger.sealing import notice
 
 
 class View(BaseModel):
@@ -55,7 +56,7 @@ class Session(View):
 
 
 class Entry(View):
-    """One entry of the record. `body` is None where it is encrypted."""
+    """One entry of the record. `body` is None where it is closed to this process, `{"erased": ...}` where to all."""
 
     seq: int
     kind: str
@@ -82,6 +83,10 @@ class Erasure(View):
     at: datetime
     by: str
     reason: str
+
+    @property
+    def notice(self) -> str:
+        return notice(self.at, self.by)
 
 
 class Approval(View):

@@ -11,7 +11,7 @@ from holdfast_cli.commanding import command, pass_app
 from holdfast_cli.commands.session import FIELDS as SESSION_FIELDS
 from holdfast_cli.commands.session import record, text_of
 from holdfast_cli.exits import Exit
-from holdfast_cli.finding import find_session, reader_of
+from holdfast_cli.finding import find_session, reader_of, told_of_reading
 from holdfast_cli.timeline import FIELDS, Moment, read_moments, told
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ def show(app: App, session: str) -> int:
         async with app.ledger() as ledger:
             reader = reader_of(ledger)
             session_id = await find_session(ledger, session)
+            if notice := await told_of_reading(ledger, session_id, "show"):
+                app.out.say(notice)
             return await reader.session(session_id), await read_moments(reader, session_id)
 
     found, moments = app.run(read())

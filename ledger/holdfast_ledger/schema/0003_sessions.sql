@@ -217,7 +217,8 @@ BEGIN
     FOR f, n IN SELECT * FROM jsonb_array_elements(facts) WITH ORDINALITY LOOP
         IF f->>'key' LIKE '@%' OR f->>'kind' IN (
             'session_opened', 'model_intent', 'model_turn', 'effect_intent', 'effect_outcome', 'effect_resolved',
-            'saga_opened', 'saga_closed', 'tool_disabled', 'tool_enabled', 'session_archived'
+            'saga_opened', 'saga_closed', 'saga_unwinding', 'saga_moved', 'saga_resolved', 'tool_disabled',
+            'tool_enabled', 'ledger_exported', 'contents_read', 'keys_rotated', 'session_erased', 'session_archived'
         ) THEN
             RAISE EXCEPTION USING ERRCODE = 'HF006', MESSAGE = format(
                 'a fact "%s" of kind %s may only come from the ledger itself', f->>'key', f->>'kind'
@@ -248,21 +249,24 @@ END
 $$;
 
 -- A request that ended otherwise than by its last turn's commit: what never ran is cancelled, and its saga gets
--- the end that what stands allows.
+-- the end that what stands allows, unless it has one, or is being unwound. Told again it changes nothing.
 CREATE FUNCTION holdfast.project_end_of_request(s_key uuid, f jsonb) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+DECLARE
+    g holdfast.saga;
 BEGIN
-    PERFORM FROM holdfast.saga WHERE id = f->>'saga_id' AND session_key = s_key AND state = 'OPEN' FOR UPDATE;
-    IF NOT FOUND THEN
+    SELECT * INTO g FROM holdfast.saga WHERE id = f->>'saga_id' AND session_key = s_key FOR UPDATE;
+    IF NOT FOUND OR g.state = 'COMMITTED' OR g.request_ended IS NOT NULL THEN
         RETURN;
     END IF;
-    UPDATE holdfast.saga SET request_ended = f->>'outcome' WHERE id = f->>'saga_id';
-    UPDATE holdfast.effect SET state = 'CANCELLED', settled_at = clock_timestamp()
-    WHERE saga_id = f->>'saga_id' AND state = 'OPEN' AND NOT doubt;
-    PERFORM holdfast.end_saga(
-        f->>'saga_id', holdfast.end_of_open_saga(f->>'saga_id', f->>'outcome'),
-        coalesce(nullif(f->'detail'->>'reason', ''), format('the request ended %s', f->>'outcome'))
-    );
+    UPDATE holdfast.saga SET request_ended = f->>'outcome' WHERE id = g.id;
+    IF g.state = 'OPEN' THEN
+        PERFORM holdfast.cancel_open_effects(g.id);
+        PERFORM holdfast.end_saga(
+            g.id, holdfast.end_of_open_saga(g.id, f->>'outcome'),
+            coalesce(nullif(f->'detail'->>'reason', ''), format('the request ended %s', f->>'outcome'))
+        );
+    END IF;
     UPDATE holdfast.session SET status = 'idle', status_reason = f->'detail'->>'reason'
     WHERE session_key = s_key AND ended_at IS NULL;
 END
@@ -314,11 +318,18 @@ BEGIN
 END
 $$;
 
+-- What was never dispatched will not be: a tombstone. An undo waits for its unwinder all the same.
+CREATE FUNCTION holdfast.cancel_open_effects(of_saga text) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+    UPDATE holdfast.effect SET state = 'CANCELLED', settled_at = clock_timestamp()
+    WHERE saga_id = of_saga AND state = 'OPEN' AND NOT doubt AND kind <> 'undo'
+$$;
+
 -- Give a saga its end; `say_saga_closed` tells the chain, once its head may be locked.
 CREATE FUNCTION holdfast.end_saga(ended_saga text, new_state text, why text) RETURNS void
 LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
     UPDATE holdfast.saga
-    SET state = new_state, reason = why,
+    SET state = new_state, reason = why, moves = moves + 1,
         closed_at = CASE WHEN new_state IN ('COMMITTED', 'ABORTED') THEN clock_timestamp() END
     WHERE id = ended_saga
 $$;
@@ -329,13 +340,14 @@ DECLARE
     g holdfast.saga;
     body bytea;
 BEGIN
-    SELECT * INTO g FROM holdfast.saga WHERE id = ended_saga AND session_key = s_key AND state <> 'OPEN';
+    SELECT * INTO g FROM holdfast.saga
+    WHERE id = ended_saga AND session_key = s_key AND state IN ('COMMITTED', 'ABORTED', 'HELD', 'STUCK');
     IF NOT FOUND THEN
         RETURN;
     END IF;
     body := convert_to(json_build_object('reason', g.reason, 'state', g.state)::text, 'UTF8');
     PERFORM holdfast.append(
-        s_key, format('@saga/%s/%s/%s', g.id, g.epoch, g.state), sha256(body), 'saga_closed', clock_timestamp(),
+        s_key, format('@saga/%s/%s/%s', g.id, g.moves, g.state), sha256(body), 'saga_closed', clock_timestamp(),
         body, saga_id => g.id, outcome => g.state
     );
 END
@@ -351,7 +363,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
         WHEN bool_or(e.state = 'DONE' AND e.tier <> 'read') THEN 'HELD'
         ELSE 'ABORTED'
     END
-    FROM holdfast.effect e WHERE e.saga_id = open_saga AND e.kind <> 'model'
+    FROM holdfast.effect e WHERE e.saga_id = open_saga AND e.kind = 'call'
 $$;
 
 -- A session whose workflow refused to open it: the client's announcement must not look alive for ever.
@@ -373,9 +385,8 @@ DECLARE
 BEGIN
     SELECT * INTO saga FROM holdfast.saga
     WHERE id = p->>'saga_id' AND session_key = s_key AND state = 'OPEN' FOR UPDATE;
-    UPDATE holdfast.effect SET state = 'CANCELLED', settled_at = clock_timestamp()
-    WHERE saga_id = saga.id AND state = 'OPEN' AND NOT doubt;
     IF saga.id IS NOT NULL THEN
+        PERFORM holdfast.cancel_open_effects(saga.id);
         UPDATE holdfast.saga g SET request_ended = p->>'status' WHERE g.id = p->>'saga_id';
         PERFORM holdfast.end_saga(saga.id, holdfast.end_of_open_saga(saga.id, p->>'status'), why);
     END IF;
