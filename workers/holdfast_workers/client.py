@@ -54,6 +54,7 @@ from holdfast_ledger.reading import Reader
 from holdfast_ledger.records import Registration
 from holdfast_ledger.store import Ledger
 from holdfast_workers.config_file import load_config
+from holdfast_workers.saga_client import SagaCommands, SagaRefused, StartedSaga
 from holdfast_workers.sending import (
     SETTLED_AS,
     Content,
@@ -91,15 +92,17 @@ __all__ = [
     "Holdfast",
     "MessageRefused",
     "Rejected",
+    "SagaRefused",
     "SessionEnded",
     "SessionNotFound",
     "Started",
+    "StartedSaga",
     "connect_ledger",
     "new_id",
 ]
 
 
-class Holdfast:
+class Holdfast(SagaCommands):
     """Sessions of one Temporal namespace and one ledger.
 
     Every method may raise `TemporalUnavailable` or `holdfast_ledger`'s `LedgerUnavailable`; the call can then be

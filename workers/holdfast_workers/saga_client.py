@@ -1,0 +1,219 @@
+"""The client's part for sagas: start one that code defines, wait for its end, stop it, have any unwound."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.common import RetryPolicy, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError, WorkflowAlreadyStartedError
+from temporalio.service import RPCError
+
+from holdfast import ids
+from holdfast.errors import HoldfastError
+from holdfast.messages import Command, Principal
+from holdfast.saga_contracts import (
+    SAGA_WORKFLOW,
+    UNWIND_WORKFLOW,
+    SagaInput,
+    SagaResult,
+    UnwindInput,
+    UnwindResult,
+    unwind_id,
+)
+from holdfast.states import SagaState
+from holdfast.wire import Wire
+from holdfast_ledger.sagas import Sagas
+from holdfast_ledger.store import Ledger
+from holdfast_workers.sending import Delivered, Rejected, check_session_id, new_id
+
+STARTED_WITH = "start_digest"
+"""Memo of a `SagaRun`: what it was started with, so that its id is not used for another start unnoticed."""
+ONCE = RetryPolicy(maximum_attempts=1)
+"""A saga that could not begin is refused for good."""
+
+
+class SagaRefused(HoldfastError):
+    """The saga could not begin; nothing was done."""
+
+    code = "invalid"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartedSaga:
+    """`fresh` False: the same start was made before, and this is that saga."""
+
+    saga_id: str
+    fresh: bool
+
+
+class SagaCommands(ABC):
+    """What `Holdfast` can do with sagas. Every method may raise as those of `Holdfast` do."""
+
+    temporal: Client
+    ledger: Ledger
+    _task_queue: str
+
+    async def start_saga(
+        self,
+        name: str,
+        args: Mapping[str, Any] | BaseModel,
+        *,
+        saga_id: str | None = None,
+        version: str | None = None,
+        principal: Principal = Principal(),  # noqa: B008 - frozen
+        parent: str | None = None,
+        trace: Mapping[str, str] | None = None,
+    ) -> StartedSaga:
+        """Start a saga that code defines, once, however often this is called with the same arguments.
+
+        Args:
+            saga_id: its workflow id; a UUIDv7 is minted where none is given.
+            version: the newest its worker has where none is given.
+            parent: the session that starts it.
+
+        Raises `MessageRefused` for an id that cannot be one, `Rejected` where it belongs to another start.
+        """
+        given = args.model_dump(mode="json") if isinstance(args, BaseModel) else dict(args)
+        start = SagaInput(name=name, version=version, args=given, principal=principal, parent=parent)
+        chosen = check_session_id(saga_id or new_id())
+        digest = ids.digest(ids.canonical(start.model_dump(mode="json")))
+        fresh = await self._start_saga(chosen, start.model_copy(update={"trace": self._trace(trace)}), digest)
+        if not fresh and await self._started_with(chosen) != digest:
+            raise Rejected(f"the id `{chosen}` was used before, for another start", "id_reused")
+        return StartedSaga(saga_id=chosen, fresh=fresh)
+
+    async def go_on_with_saga(self, saga_id: str) -> StartedSaga:
+        """Run a saga again that is past its pivot and whose run has ended. `fresh` False: it runs already.
+
+        What landed answers from its row. Raises `Rejected` for a session's own, and the ledger's `SagaMissing`.
+        """
+        found = await Sagas(self.ledger.database, self.ledger.vault).row(saga_id)
+        if found.name is None:
+            raise Rejected(f"{saga_id} was opened by a session's request; the session goes on with it", "not_code")
+        start = SagaInput(name=found.name, version=found.version, args=found.input or {}, parent=found.parent)
+        digest = ids.digest(ids.canonical(start.model_dump(mode="json")))
+        again = WorkflowIDReusePolicy.ALLOW_DUPLICATE
+        return StartedSaga(saga_id=saga_id, fresh=await self._start_saga(saga_id, start, digest, reuse=again))
+
+    async def saga_result(self, saga_id: str) -> SagaResult:
+        """Wait until its run has ended. FORWARD_PENDING, HELD and STUCK are no ends: a person helps it on.
+
+        A run that ended without a result of its own (cancelled, terminated) is OPEN or UNWINDING here, with the
+        reason: what its effects are undone by is `unwind_result`.
+
+        Raises `SagaRefused` for one that could not begin.
+        """
+        try:
+            return await self._saga_handle(saga_id).result()
+        except WorkflowFailureError as failure:
+            cause = failure.cause
+            if isinstance(cause, ApplicationError):
+                raise SagaRefused(cause.message) from failure
+            state = SagaState.UNWINDING if isinstance(cause, CancelledError) else SagaState.OPEN
+            how = "terminated" if isinstance(cause, TerminatedError) else str(cause)
+            return SagaResult(outcome=state, reason=f"its run was {how}")
+        except RPCError as error:
+            raise self._explained(saga_id, error) from error
+
+    async def abort_saga(self, saga_id: str, *, by: str, reason: str = "") -> Delivered:
+        """Stop a running saga that code defines and undo what it did. Raises `Rejected` past its pivot."""
+        command = Command(id=new_id(), by=by, reason=reason)
+        return await self._deliver(saga_id, "abort", command.id, command)
+
+    async def start_unwind(self, session_id: str, saga_id: str, *, by: str, reason: str = "") -> bool:
+        """Have a saga unwound whose forward side is dead; of a code-defined one both ids are the same.
+
+        Returns False where its one `Unwind` runs already. `unwind_result` waits for it.
+        """
+        try:
+            await self.temporal.start_workflow(
+                UNWIND_WORKFLOW,
+                UnwindInput(session_id=session_id, saga_id=saga_id, reason=reason, by=by, trace=self._trace(None)),
+                id=unwind_id(saga_id),
+                task_queue=self._task_queue,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                static_summary=f"unwind {saga_id}: {reason}"[:200],
+            )
+        except WorkflowAlreadyStartedError:
+            return False
+        except RPCError as error:
+            raise self._explained(saga_id, error) from error
+        return True
+
+    async def unwind_result(self, saga_id: str) -> UnwindResult:
+        """Wait for the end of the newest `Unwind` of this saga."""
+        handle: WorkflowHandle[Any, UnwindResult] = self.temporal.get_workflow_handle(
+            unwind_id(saga_id), result_type=UnwindResult
+        )
+        try:
+            return await handle.result()
+        except WorkflowFailureError as failure:
+            return UnwindResult(outcome=SagaState.UNWINDING, reason=f"the unwind ended early: {failure.cause}")
+        except RPCError as error:
+            raise self._explained(unwind_id(saga_id), error) from error
+
+    async def _start_saga(
+        self,
+        saga_id: str,
+        start: SagaInput,
+        digest: str,
+        *,
+        reuse: WorkflowIDReusePolicy = WorkflowIDReusePolicy.REJECT_DUPLICATE,
+    ) -> bool:
+        """Start it; False if it was started before."""
+        principal = start.principal
+        try:
+            await self.temporal.start_workflow(
+                SAGA_WORKFLOW,
+                start,
+                id=saga_id,
+                task_queue=self._task_queue,
+                id_reuse_policy=reuse,
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                retry_policy=ONCE,
+                memo={STARTED_WITH: digest},
+                static_summary=f"saga {start.name} for {principal.requested_by}"[:200],
+                static_details=_details(start),
+            )
+        except WorkflowAlreadyStartedError:
+            return False
+        except RPCError as error:
+            raise self._explained(saga_id, error) from error
+        return True
+
+    async def _started_with(self, saga_id: str) -> str | None:
+        try:
+            memo = await (await self._saga_handle(saga_id).describe()).memo()
+        except RPCError as error:
+            raise self._explained(saga_id, error) from error
+        return memo.get(STARTED_WITH)
+
+    def _saga_handle(self, saga_id: str) -> WorkflowHandle[Any, SagaResult]:
+        return self.temporal.get_workflow_handle(saga_id, result_type=SagaResult)
+
+    @abstractmethod
+    async def _deliver(self, session_id: str, name: str, command_id: str, payload: Wire) -> Delivered: ...
+
+    @abstractmethod
+    def _explained(self, session_id: str, error: RPCError) -> HoldfastError: ...
+
+    @abstractmethod
+    def _trace(self, given: Mapping[str, str] | None) -> dict[str, str]: ...
+
+
+def _details(start: SagaInput) -> str:
+    principal = start.principal
+    lines = [
+        f"**Saga** {start.name}" + (f" version {start.version}" if start.version else ""),
+        f"**Requested by** {principal.requested_by}",
+        *([f"**On behalf of** {principal.on_behalf_of}"] if principal.on_behalf_of else []),
+        *([f"**Tenant** {principal.tenant}"] if principal.tenant else []),
+        *([f"**Started by session** {start.parent}"] if start.parent else []),
+    ]
+    return "  \n".join(lines)
