@@ -20,6 +20,8 @@ from holdfast.states import RecoveryClass, Tier
 from holdfast.tools import Handler
 from holdfast.wire import Declared, Wire
 
+SAGA_SOURCE = "saga:"
+"""Before the name of a code-defined saga that an agent has as a tool."""
 DEFAULT_MODEL = "claude-sonnet-5"
 
 
@@ -41,7 +43,7 @@ class AgentSpec(Declared):
     thinking_budget: int | None = Field(default=None, ge=1024)
     tool_choice: ToolChoice = ToolChoice()
     tools: tuple[str, ...] = ()
-    """Built-in names, `[tools.NAME]` names, or `module:attribute` of a declared `@tool`."""
+    """Built-in names, `[tools.NAME]` names, `module:attribute` of a declared `@tool`, or `saga:NAME`."""
     server_tools: tuple[Mapping[str, Any], ...] = ()
     """The API's own server tools, passed through as they are (`type`, `name`, ...)."""
     betas: tuple[str, ...] = ()
@@ -60,7 +62,7 @@ class ToolCard(Wire):
     name: str
     version: str
     source: str = ""
-    """Where the worker finds the code: `builtin:NAME` or `module:attribute`."""
+    """Where the worker finds the code: `builtin:NAME`, `module:attribute` or `saga:NAME`."""
     description: str
     input_schema: Mapping[str, Any]
     tier: Tier
@@ -93,7 +95,18 @@ class ToolCard(Wire):
             attempts=self.attempts,
             undo=self.undo,
             handled=self.handled,
+            saga=SagaName(name=self.saga, version=self.version) if self.saga else None,
         )
+
+    @property
+    def saga(self) -> str | None:
+        """Name of the saga it is, if it is one."""
+        return self.source.removeprefix(SAGA_SOURCE) if self.source.startswith(SAGA_SOURCE) else None
+
+
+class SagaName(Wire):
+    name: str
+    version: str
 
 
 class ToolPlan(Wire):
@@ -106,6 +119,8 @@ class ToolPlan(Wire):
     attempts: int
     undo: str | None = None
     handled: Handler = "activity"
+    saga: SagaName | None = None
+    """The code-defined saga that a call starts."""
 
 
 class Catalogue(Wire):

@@ -136,6 +136,8 @@ class Call(Wire):
     facts: Mapping[str, Any] = Field(default_factory=dict)
     invalid: str | None = None
     """Why it cannot run: unknown tool or arguments that do not fit; goes back to the model."""
+    args: Mapping[str, Any] | None = None
+    """Of a code-defined saga alone, whose input they are: at most `saga_contracts.MAX_STEP_BYTES`."""
 
 
 class TurnResult(Wire):
@@ -162,6 +164,8 @@ class Authorization(Wire):
 
     verdict: str
     rule: str
+    policy_version: int | None = None
+    """Of the policy code that decided; None where no policy did."""
     approver: str | None = None
     authenticated: bool = False
     decision: str | None = None

@@ -6,6 +6,7 @@ with the reason for the model, and is stored as the API takes it back: valid id,
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from holdfast import ids
 from holdfast.catalogue import Catalogue, ToolCard
 from holdfast.contracts import Call, ModelTurn
 from holdfast.errors import DeclarationError
+from holdfast.saga_contracts import MAX_STEP_BYTES
 from holdfast.tools import Tool
 from holdfast_activities.messages_api.answer import Block
 from holdfast_activities.tools.arguments import Misfit, check_call
@@ -114,8 +116,17 @@ class _Planner:
         salt = secrets.token_bytes(SALT_BYTES)
         digest = ids.salted_digest(salt, checked.args)
         path = ids.call_path(self._request.turn, tool_use_id)
+        if card.saga and len(checked.args) > MAX_STEP_BYTES:
+            return f"The arguments of `{name}` are {len(checked.args)} bytes; at most {MAX_STEP_BYTES} fit."
         self.calls.append(
-            Call(tool_use_id=tool_use_id, tool=name, digest=digest, preview=checked.preview, facts=checked.facts)
+            Call(
+                tool_use_id=tool_use_id,
+                tool=name,
+                digest=digest,
+                preview=checked.preview,
+                facts=checked.facts,
+                args=json.loads(checked.args) if card.saga else None,
+            )
         )
         if card.handled == "workflow":
             return None  # waiting is no effect: nothing runs that could happen twice

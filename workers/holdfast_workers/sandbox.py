@@ -27,6 +27,7 @@ PASSED_THROUGH = (
             "probing",
             "requests",
             "running",
+            "saga_call",
             "saga_display",
             "saga_steps",
             "scheduling",

@@ -13,7 +13,8 @@ from holdfast.contracts import REOPENED, REPEAT, Authorization, Call, CallOutcom
 from holdfast.facts import Fact, Kind
 from holdfast.messages import Decide, Resolve, checked
 from holdfast.policy import decide
-from holdfast.states import CallStatus, SagaState, SessionStatus, Tier, Verdict
+from holdfast.states import CallStatus, SessionStatus, Tier, Verdict
+from holdfast_workflows.saga_call import STANDS
 from holdfast_workflows.state import Ask, Compensation, OpenCall, OpenTurn, SessionState
 from holdfast_workflows.unwinding import SagaEnd
 
@@ -69,12 +70,14 @@ def _decide(state: SessionState, open_call: OpenCall, turn: int, now: datetime) 
         _deny(state, open_call, turn, now, rule=decision.rule, reason=decision.reason)
         return
     state.spend = state.spend.with_calls(1)
-    if tool.handled == "workflow":
+    if tool.handled == "workflow" and tool.saga is None:
         _wait_in_workflow(state, open_call, turn, now)
     elif decision.verdict is Verdict.ASK:
         _ask(state, open_call, turn, now)
     else:
-        open_call.authorization = Authorization(verdict="allow", rule=decision.rule)
+        open_call.authorization = Authorization(
+            verdict="allow", rule=decision.rule, policy_version=plan.policy_version
+        )
 
 
 def _beyond_limits(state: SessionState) -> str | None:
@@ -101,7 +104,12 @@ def _deny(state: SessionState, open_call: OpenCall, turn: int, now: datetime, *,
             tier=open_call.tier,
             outcome="deny",
             actor="policy",
-            body={"rule": rule, "reason": reason, "digest": open_call.call.digest},
+            body={
+                "rule": rule,
+                "reason": reason,
+                "digest": open_call.call.digest,
+                "policy_version": policy_version(state),
+            },
         )
     )
 
@@ -122,6 +130,7 @@ def _ask(state: SessionState, open_call: OpenCall, turn: int, now: datetime, *, 
             actor="policy",
             body={
                 "rule": open_call.rule,
+                "policy_version": policy_version(state),
                 "digest": open_call.call.digest,
                 "preview": f"{open_call.call.preview} ({why})" if why else open_call.call.preview,
                 "tool_use_id": open_call.call.tool_use_id,
@@ -190,6 +199,7 @@ def _apply(state: SessionState, open_call: OpenCall, turn: OpenTurn, decision: D
     open_call.authorization = Authorization(
         verdict="allow",
         rule=open_call.rule,
+        policy_version=policy_version(state),
         approver=decision.by,
         authenticated=decision.authenticated,
         decision=decision.id,
@@ -227,6 +237,8 @@ def _decided(
             actor=decision.by,
             body={
                 "decision": decision.id,
+                "rule": open_call.rule,
+                "policy_version": policy_version(state),
                 "digest": decision.digest,
                 "approve": decision.approve,
                 "by": decision.by,
@@ -279,6 +291,8 @@ def apply_outcome(
         state.resolved += foretold
         return
     open_call.settle(outcome.status, outcome.text, outcome.digest)
+    if outcome.code == STANDS and state.request:
+        state.request.apart.append(f"{open_call.number} {open_call.call.tool}")
     undo = plan_of(state, open_call).undo
     if undo and outcome.status is CallStatus.OK:
         state.compensations.append(Compensation(call=open_call.number, undo=undo))
@@ -334,8 +348,7 @@ def settle_abort(call: OpenCall, ended: SagaEnd | None) -> None:
     if ended is None:
         call.settle(CallStatus.OK, "This request changed nothing, so there was nothing to undo.")
         return
-    done = ended.state is SagaState.ABORTED
-    call.settle(CallStatus.OK if done else CallStatus.ERROR, f"{ended.told[:1].upper()}{ended.told[1:]}.")
+    call.settle(CallStatus.OK if ended.clean else CallStatus.ERROR, f"{ended.told[:1].upper()}{ended.told[1:]}.")
 
 
 def ready(turn: OpenTurn, running: set[str]) -> list[OpenCall]:
@@ -357,6 +370,12 @@ def plan_of(state: SessionState, call: OpenCall) -> ToolPlan:
     plan = state.plan.tool(call.call.tool)
     assert plan is not None  # a call without a plan is settled when it is opened
     return plan
+
+
+def policy_version(state: SessionState) -> int:
+    """Of the policy code that decides, as the session was opened with it."""
+    assert state.plan is not None
+    return state.plan.policy_version
 
 
 def has_answer(state: SessionState, turn: OpenTurn) -> bool:

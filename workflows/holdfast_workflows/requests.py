@@ -181,16 +181,19 @@ def close_request(
     state.last_outcome = outcome
     if committed:
         return
-    kept = ended is not None and ended.kept
-    unwound = ended is not None and not ended.kept
+    how = ended.how if ended else "nothing"
     state.outbox.append(
         Fact(
             key=f"request:{state.run}:{request.number}",
             kind=Kind.REQUEST_CLOSED,
             at=now,
             saga_id=request.saga.id,
-            outcome=SessionStatus.COMPLETED if kept else outcome,
-            body={"reason": state.reason, "request": request.number, **({"unwind": True} if unwound else {})},
+            outcome=SessionStatus.COMPLETED if how == "kept" else outcome,
+            body={
+                "reason": state.reason,
+                "request": request.number,
+                **({"unwind": True} if how == "ended" else {}),
+            },
         )
     )
 
@@ -200,6 +203,7 @@ def next_saga(state: SessionState, request: OpenRequest, session_id: str) -> Non
     saga_id = ids.saga_id(session_id, request.number, state.head)
     request.saga = SagaRef(id=saga_id, request=request.number)
     request.may_stand = False
+    request.apart = []
 
 
 def tell_model(state: SessionState, text: str) -> None:

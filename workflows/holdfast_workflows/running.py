@@ -5,24 +5,37 @@ A call that was dispatched is waited for, whatever became of the request: only i
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from holdfast import contracts
+from holdfast.catalogue import SagaName
 from holdfast.contracts import CallOutcome, ExecuteCall
+from holdfast.saga_contracts import SagaInput
 from holdfast.states import Tier
 from holdfast_workflows import calls, requests
 from holdfast_workflows.outbox import Outbox
 from holdfast_workflows.probing import Probing
+from holdfast_workflows.saga_call import RunningSaga, saga_id
 from holdfast_workflows.scheduling import SHORT, options
 from holdfast_workflows.state import OpenCall, OpenTurn, SessionState
+
+
+class Running(Protocol):
+    """A call that runs: an activity, or a saga."""
+
+    def done(self) -> bool: ...
+    def result(self) -> CallOutcome: ...
+    def cancel(self) -> object: ...
 
 
 class RunningCalls:
     def __init__(self, state: SessionState, outbox: Outbox) -> None:
         self._state = state
         self._outbox = outbox
-        self._handles: dict[str, workflow.ActivityHandle[CallOutcome]] = {}
+        self._handles: dict[str, Running] = {}
         self._probing = Probing(state, self._start_probe)
 
     def __bool__(self) -> bool:
@@ -40,8 +53,7 @@ class RunningCalls:
         assert self._state.plan is not None
         room = self._state.plan.limits.parallel_calls - len(self._handles)
         for call in calls.ready(turn, set(self._handles))[: max(room, 0)]:
-            self._handles[call.number] = self._start_call(turn, call)
-            self._note_effects(call)
+            self._handles[call.number] = self._start(turn, call)
         self._probing.tend(turn)
 
     def take_finished(self, turn: OpenTurn) -> None:
@@ -99,10 +111,29 @@ class RunningCalls:
             ),
         )
 
-    def _note_effects(self, call: OpenCall) -> None:
+    def _start(self, turn: OpenTurn, call: OpenCall) -> Running:
         assert self._state.request is not None
+        saga = calls.plan_of(self._state, call).saga
+        if saga is not None:
+            return self._start_saga(turn, call, saga)
         if call.tier is not Tier.READ:
             self._state.request.may_stand = True
+        return self._start_call(turn, call)
+
+    def _start_saga(self, turn: OpenTurn, call: OpenCall, saga: SagaName) -> RunningSaga:
+        assert self._state.request is not None
+        session_id = workflow.info().workflow_id
+        start = SagaInput(
+            name=saga.name,
+            version=saga.version,
+            args=call.call.args or {},
+            principal=self._state.principal,
+            parent=session_id,
+            trace=self._state.request.trace,
+        )
+        return RunningSaga(
+            saga_id(session_id, call.number, turn.head), start, f"{call.call.tool} {call.call.preview}"
+        )
 
     def _start_probe(self, turn: OpenTurn, call: OpenCall) -> workflow.ActivityHandle[CallOutcome]:
         carried = options(

@@ -265,7 +265,7 @@ class AgentSession(Handlers):
         ended = await self._unwinding.undo(request, f"aborted by the model: {why}", "model")
         for call in aborting:
             calls.settle_abort(call, ended)
-        if ended is not None and not ended.kept:
+        if ended is not None and ended.how == "ended":
             requests.next_saga(self.state, request, workflow.info().workflow_id)
 
     def _finish_request(
@@ -321,13 +321,17 @@ class AgentSession(Handlers):
                 kind=Kind.LIMIT_REACHED,
                 at=workflow.now(),
                 turn=state.turn,
-                body={"reason": reason},
+                body={
+                    "reason": reason,
+                    "spent": state.spend.model_dump(mode="json"),
+                    "limits": state.plan.limits.model_dump(mode="json", exclude_none=True),
+                },
             )
         )
         ended = await self._unwinding.undo(request, reason, "session")
         if ended is not None:
             request.final = f"{reason}; {ended.told}"
-            if not ended.kept:
+            if ended.how == "ended":
                 requests.next_saga(state, request, workflow.info().workflow_id)
 
     def _close_because(self, reason: str) -> None:

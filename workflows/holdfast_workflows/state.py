@@ -96,6 +96,8 @@ class OpenRequest(_State):
     """Why the request cannot go on: Postgres does not have what it stands on."""
     may_stand: bool = False
     """A call with effects was started in this saga, so something of it may stand."""
+    apart: list[str] = []
+    """Calls that were sagas of their own and stand, e.g. `2.1 travel_rebook`: not this request's to undo."""
 
 
 class SessionState(_State):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass
+from typing import Literal
 
 from temporalio import workflow
 
@@ -26,13 +27,15 @@ POLICY_ASKS = "policy asks: undo or keep?"
 
 @dataclass(frozen=True)
 class SagaEnd:
-    """How the saga of a request that was given up ended."""
+    """What became of what a request did that was given up."""
 
-    state: SagaState
+    how: Literal["ended", "kept", "nothing"]
+    """`ended`: its saga has an end, or waits for a person. `kept`: it is still open, and is to be committed.
+    `nothing`: it is still open, and nothing in it stands."""
     told: str
     """For the model and the user, e.g. `undone: 3.1 hold_seat; nothing stands`."""
-    kept: bool = False
-    """Policy keeps what was done: the saga is still open, and is to be committed."""
+    clean: bool = False
+    """Nothing of the request stands any more."""
 
 
 class Unwinding:
@@ -44,14 +47,21 @@ class Unwinding:
     async def undo(self, request: OpenRequest, reason: str, by: str) -> SagaEnd | None:
         """Do with the request's effects what policy says, and wait until that is done.
 
-        Returns None where no write was attempted: nothing is started, and the ledger ends the saga by itself.
+        Returns None where nothing was changed: nothing is started, and the ledger ends the saga by itself.
         """
+        ended = await self._undo(request, reason, by) if request.may_stand else None
+        if not request.apart:
+            return ended
+        apart = f"standing, as sagas of their own: {', '.join(request.apart)}"
+        if ended is None:
+            return SagaEnd("nothing", apart)
+        return SagaEnd(ended.how, f"{ended.told}; {apart}")
+
+    async def _undo(self, request: OpenRequest, reason: str, by: str) -> SagaEnd:
         assert self._state.plan is not None
-        if not request.may_stand:
-            return None
         policy = self._state.plan.policy.on_abort
         if policy == "keep":
-            return SagaEnd(SagaState.OPEN, "policy keeps what was done", kept=True)
+            return SagaEnd("kept", "policy keeps what was done")
         self._state.compensations = []
         ending = asyncio.create_task(self._hold(request) if policy == "ask" else self._unwind(request, reason, by))
         while not ending.done():
@@ -73,9 +83,9 @@ class Unwinding:
             **options(f"hold-request-{request.number}", "a person decides: undo or keep", SHORT),
         )
         if not left:
-            return SagaEnd(SagaState.UNWINDING, "somebody else has begun to undo or to keep what was done")
+            return SagaEnd("ended", "somebody else has begun to undo or to keep what was done")
         return SagaEnd(
-            SagaState.HELD,
+            "ended",
             f"what was done stands until a person says whether to undo or keep it "
             f"(`holdfast saga resolve {request.saga.id}`)",
         )
@@ -92,7 +102,8 @@ class Unwinding:
         )
         result = await unwound(unwind)
         await telling
-        return SagaEnd(result.outcome, in_words(result))
+        clean = result.outcome is SagaState.ABORTED and not result.standing
+        return SagaEnd("ended", in_words(result), clean=clean)
 
 
 def in_words(result: UnwindResult) -> str:

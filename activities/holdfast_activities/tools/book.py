@@ -10,10 +10,11 @@ import difflib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from holdfast.catalogue import AgentSpec, Catalogue, ToolCard
+from holdfast.catalogue import SAGA_SOURCE, AgentSpec, Catalogue, ToolCard
 from holdfast.config import Config
 from holdfast.errors import DeclarationError
 from holdfast.ids import canonical, digest
@@ -22,7 +23,9 @@ from holdfast.states import RecoveryClass, Tier
 from holdfast.tools import Idempotent, Never, Tool
 from holdfast_activities.tools import entries
 from holdfast_activities.tools.builtin import ABORT_REQUEST, BUILTIN, READ_RESULT
+from holdfast_activities.tools.saga_tools import saga_named, saga_tool, sagas_of
 from holdfast_activities.tools.sources import load, make_importable, reference_of
+from holdfast_sagas import Registry
 
 MANY_TOOLS = 20
 _log = logging.getLogger("holdfast.tools")
@@ -55,6 +58,10 @@ class ToolBook:
 
     def __post_init__(self) -> None:
         make_importable(self.directory)
+
+    @cached_property
+    def _sagas(self) -> Registry:
+        return sagas_of(self.config)
 
     def agent(self, name: str) -> AgentSpec:
         """Raises DeclarationError, naming the agents there are."""
@@ -149,6 +156,8 @@ class ToolBook:
         kind, _, name = card.source.partition(":")
         if kind == "builtin":
             return self._find(name).tool
+        if card.saga:
+            return saga_tool(saga_named(self._sagas, card.source, card.version))
         entry = self.config.tools.get(card.name)
         if entry is not None and entry.run == card.source:
             return entries.declare(card.name, entry)
@@ -169,6 +178,8 @@ class ToolBook:
             return _Found(entries.declare(name, entry), entry.run)
         if name in BUILTIN:
             return _Found(BUILTIN[name], f"builtin:{name}")
+        if name.startswith(SAGA_SOURCE):
+            return _Found(saga_tool(saga_named(self._sagas, name)), name)
         if ":" not in name:
             raise DeclarationError(f"there is no tool `{name}`{_did_you_mean(name, self.names())}")
         found = load(name)
