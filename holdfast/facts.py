@@ -41,6 +41,9 @@ class Kind(StrEnum):
     LIMIT_REACHED = "limit_reached"
     TOOL_DISABLED = "tool_disabled"  # by a person, in the chain `@operations`
     TOOL_ENABLED = "tool_enabled"
+    SAGA_UNWINDING = "saga_unwinding"  # from here on nothing of it goes forward
+    SAGA_MOVED = "saga_moved"  # a code-defined one: past its pivot, committing, forward pending, taken up again
+    SAGA_RESOLVED = "saga_resolved"  # by a person
     SESSION_ARCHIVED = "session_archived"  # to a file, by a person, in the chain `@operations`
     LEDGER_EXPORTED = "ledger_exported"  # by a person, in the chain `@operations`
     CONTENTS_READ = "contents_read"  # decrypted for a person, in the chain `@operations`

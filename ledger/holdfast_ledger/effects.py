@@ -46,13 +46,24 @@ RECLAIM_PAUSES_S = (0.1, 0.4, 1.0)
 async def claim(database: Database, vault: Vault, wanted: Claim) -> ClaimResult:
     _check_order(wanted.parent, wanted.incoming)
     seal = await vault.of(wanted.session_id)
-    asked = _claim_parameters(wanted, seal)
+    statement, asked = _claim_statement(wanted, seal)
     for pause in RECLAIM_PAUSES_S:
         try:
-            return _claimed(await database.one("claim_effect", *asked), wanted.effect_id, seal)
+            return _claimed(await database.one(statement, *asked), wanted.effect_id, seal)
         except LedgerUnavailable:
             await asyncio.sleep(pause)
-    return _claimed(await database.one("claim_effect", *asked), wanted.effect_id, seal)
+    return _claimed(await database.one(statement, *asked), wanted.effect_id, seal)
+
+
+def _claim_statement(wanted: Claim, seal: Seal) -> tuple[str, tuple[Any, ...]]:
+    asked = _claim_parameters(wanted, seal)
+    *bodies, _, _, told, digests, facts = asked
+    if wanted.settle_tries is not None:
+        return "claim_to_settle", (*bodies, wanted.settle_tries)
+    if (row := wanted.planned) is not None:
+        args = seal.seal(places.effect("args", wanted.effect_id), row.args)
+        return "claim_planned", (*bodies, told, digests, facts, args, row.salt)
+    return "claim_effect", asked
 
 
 def _claimed(row: asyncpg.Record, effect_id: str, seal: Seal) -> ClaimResult:
@@ -103,6 +114,7 @@ def _claim_parameters(wanted: Claim, seal: Seal) -> tuple[Any, ...]:
         "approver": authorization.get("approver"),
         "repeat_within": wanted.repeat_within,
         "repeat_allowed": wanted.repeat_allowed,
+        **_planned_columns(wanted, seal),
     }
     intent: dict[str, Any] = {"worker": wanted.worker}
     if wanted.kind == "model":
@@ -110,6 +122,8 @@ def _claim_parameters(wanted: Claim, seal: Seal) -> tuple[Any, ...]:
         intent["incoming"] = [_incoming_columns(message) for message in wanted.incoming]
     else:
         intent["authorization"] = dict(authorization)
+    if wanted.planned is not None and wanted.planned.undo_of is not None:
+        intent |= {"kind": wanted.kind, "undo_of": wanted.planned.undo_of}
     return (
         parameters.clear_json(columns),
         seal.seal(places.effect("authorization_body", wanted.effect_id), ids.canonical(intent)),
@@ -119,6 +133,20 @@ def _claim_parameters(wanted: Claim, seal: Seal) -> tuple[Any, ...]:
         [_sealed(seal, places.content(message.digest), message.body) for message in wanted.incoming],
         *parameters.facts(wanted.outbox, seal),
     )
+
+
+def _planned_columns(wanted: Claim, seal: Seal) -> dict[str, Any]:
+    row = wanted.planned
+    if row is None:
+        return {}
+    return {
+        "tool_version": row.tool_version,
+        "preview": seal.seal_text(places.preview(wanted.call, wanted.fingerprint), row.preview),
+        "pivot": row.pivot,
+        "semantic_key": row.semantic_key,
+        "undo_of": row.undo_of,
+        "unknown": row.unknown,
+    }
 
 
 def _incoming_columns(message: Incoming) -> dict[str, Any]:

@@ -6,6 +6,7 @@
     ├── SessionIdReused
     ├── SessionMissing
     ├── EffectMissing
+    ├── SagaMissing
     ├── FactRefused
     ├── AppendOnly
     ├── SchemaMismatch
@@ -67,6 +68,12 @@ class SessionMissing(LedgerError):
 
 class EffectMissing(LedgerError):
     """There is no such effect."""
+
+    code = "not_found"
+
+
+class SagaMissing(LedgerError):
+    """There is no such saga."""
 
     code = "not_found"
 

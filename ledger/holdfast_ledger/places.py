@@ -26,6 +26,10 @@ def attempt(column: str, effect_id: str, token: int) -> str:
     return f"attempt/{effect_id}/{token}/{column}"
 
 
+def saga(column: str, saga_id: str) -> str:
+    return f"saga/{saga_id}/{column}"
+
+
 def preview(call: str | None, digest: str | None) -> str:
     """The arguments as an approver sees them; the digest is that of the arguments."""
     return f"preview/{call}/{digest}"

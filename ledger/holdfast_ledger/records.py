@@ -16,6 +16,7 @@ from holdfast.budget import Usage
 from holdfast.facts import Fact
 from holdfast.guards import Breaker
 from holdfast.states import EffectState, RecoveryClass, Tier
+from holdfast_ledger.saga_records import PlannedRow
 
 EffectKind = Literal["model", "call", "undo"]
 
@@ -120,6 +121,10 @@ class Claim:
     """For an effect with a semantic key: how long another one that stands forbids this one."""
     repeat_allowed: bool = False
     """A person allowed the repetition."""
+    planned: PlannedRow | None = None
+    """Its row, made where it is missing: of a code-defined saga's step, and of an undo."""
+    settle_tries: int | None = None
+    """During an unwind: find out what became of a step in doubt, in so many tries at the most. 0: give it up."""
     outbox: tuple[Fact, ...] = ()
 
 
@@ -160,7 +165,8 @@ class Refused:
     """The claim was refused and nothing was claimed.
 
     `code`: `disabled` (kill switch), `breaker` (with `retry_after`), `repeat` (semantic key), `saga_closed`,
-    `epoch`, `conflict`, `head_missing`, `effect_missing`, `not_approved`, `approval_used`, `approval_expired`.
+    `unwinding` (in doubt, and its unwinder finds out), `not_settled` (not to be undone now), `epoch`,
+    `conflict`, `head_missing`, `effect_missing`, `not_approved`, `approval_used`, `approval_expired`.
     """
 
     code: str

@@ -37,6 +37,7 @@ from holdfast_ledger.records import (
     StoredMessage,
     TurnRecord,
 )
+from holdfast_ledger.sagas import Sagas
 from holdfast_ledger.sealing import CLEAR
 from holdfast_ledger.vault import Encryption, Vault, proposed
 
@@ -58,6 +59,7 @@ class Ledger:
         self.database = database
         self.vault = vault or Vault(database)
         self.reader = Reader(database, self.vault)
+        self.sagas = Sagas(database, self.vault, changed=self._changed)
         self.observer: Observer | None = None
         self._catalogues: dict[str, Catalogue] = {}
         self._transcripts = transcript.Transcripts()

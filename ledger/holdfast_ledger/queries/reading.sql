@@ -11,7 +11,7 @@ WHERE ($1::text[] IS NULL OR status = ANY($1))
   AND ($3::text IS NULL OR tenant = $3)
   AND ($4::jsonb IS NULL OR labels @> $4)
   AND ($5::timestamptz IS NULL OR registered_at >= $5)
-  AND NOT id ^@ '@'
+  AND kind = 'session'
 ORDER BY session_key DESC LIMIT $6
 
 -- name: session

@@ -20,7 +20,8 @@ CREATE TABLE holdfast.catalogue (
 CREATE TABLE holdfast.session (
     id text COLLATE "C" PRIMARY KEY CHECK (id <> '' AND octet_length(id) <= 1000),
     session_key uuid NOT NULL UNIQUE DEFAULT uuidv7(),
-    agent text NOT NULL,
+    kind text NOT NULL DEFAULT 'session' CHECK (kind IN ('session', 'saga', 'operations')), -- whose chain it is
+    agent text NOT NULL,            -- of a code-defined saga: '@saga/NAME'
     model text,
     requested_by text NOT NULL,
     on_behalf_of text,
@@ -92,13 +93,27 @@ CREATE TABLE holdfast.saga (
         'OPEN', 'COMMITTING', 'UNWINDING', 'COMMITTED', 'ABORTED', 'HELD', 'STUCK', 'FORWARD_PENDING'
     )),
     epoch integer NOT NULL DEFAULT 1, -- raised by an unwind: older claims are refused
+    moves integer NOT NULL DEFAULT 0, -- counts its changes of state
     reason text,
+    goal text CHECK (goal = 'unwind'), -- once an unwind began: whatever is settled later, it goes on
+    unwinder text,                  -- run of the workflow that unwinds it
+    passed_pivot_at timestamptz,    -- it can only go forward from there
+    name text,                      -- of one that code defines; null: a session's request opened it
+    version text,
+    source text,                    -- digest of its body's source
+    owner text,                     -- workflow id of its forward side, where that is not the session
+    owner_run text,
+    parent text,                    -- the session that started it
+    input bytea,                    -- what it was started with
+    salt bytea,                     -- of the digests of its steps' arguments
+    result bytea,
     request_ended text,             -- how: completed, failed or aborted; a doubt settled later is judged by it
     opened_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     closed_at timestamptz
 );
 CREATE INDEX saga_by_session ON holdfast.saga (session_key);
 CREATE INDEX saga_unfinished ON holdfast.saga (state, opened_at) WHERE state NOT IN ('COMMITTED', 'ABORTED');
+CREATE INDEX saga_by_name ON holdfast.saga (name, version) WHERE name IS NOT NULL;
 
 -- One row per effect: what it is, who holds it, how it ended.
 CREATE TABLE holdfast.effect (
@@ -106,7 +121,7 @@ CREATE TABLE holdfast.effect (
     session_key uuid NOT NULL REFERENCES holdfast.session (session_key),
     kind text NOT NULL CHECK (kind IN ('model', 'call', 'undo')),
     turn integer NOT NULL,
-    call text COLLATE "C",          -- TURN.INDEX
+    call text COLLATE "C",          -- TURN.INDEX, or the step of a code-defined saga
     tool_use_id text,
     tool text,
     tool_version text,
@@ -146,6 +161,9 @@ CREATE TABLE holdfast.effect (
     undo_tool text,
     undo_version text,
     undo_args bytea,
+    pivot boolean NOT NULL DEFAULT false, -- once it is DONE its saga is past its pivot
+    settle_tried integer NOT NULL DEFAULT 0, -- how often an unwind tried to find out what became of it
+    waived text CHECK (waived IN ('may_stand', 'undone_by_hand')), -- what a person said instead of its undo
     committed_saga boolean NOT NULL DEFAULT false, -- this model turn committed its saga
     latency_us bigint,
     usd numeric,

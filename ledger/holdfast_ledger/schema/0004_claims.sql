@@ -6,7 +6,8 @@ CREATE TYPE holdfast.claim AS (
     session_id text, effect_id text, kind text, turn integer, call text, tool text, tier text, service text,
     recovery text, key_ttl interval, fingerprint text, saga_id text, saga_epoch integer, request integer,
     attempts integer, lease interval, worker text, nonce text, parent text, first_head text, decision text,
-    use_within interval, approver text, repeat_within interval, repeat_allowed boolean
+    use_within interval, approver text, repeat_within interval, repeat_allowed boolean,
+    settles boolean, undo_of text, unknown boolean
 );
 
 -- What a claim gets. `verdict` is granted, settled, busy or refused. Of a settled one, `code` says whether this
@@ -69,25 +70,38 @@ BEGIN
 END
 $$;
 
--- The saga's fence: once it is closed, or in another epoch, nothing of it is sent any more. Its row is locked.
-CREATE FUNCTION holdfast.closed_saga(s_key uuid, c holdfast.claim) RETURNS holdfast.verdict
+-- The saga's fence: once it is closed, or in another epoch, nothing of it is sent any more. Its row is locked. While
+-- it is unwound, only what undoes a step is sent, and what finds out about a step in doubt.
+CREATE FUNCTION holdfast.closed_saga(s_key uuid, c holdfast.claim, in_doubt boolean) RETURNS holdfast.verdict
 LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
 DECLARE
+    unwinds boolean := c.kind = 'undo' OR coalesce(c.settles, false) AND in_doubt;
     g record;
 BEGIN
     SELECT state, epoch INTO g FROM holdfast.saga WHERE id = c.saga_id AND session_key = s_key;
-    IF NOT FOUND OR g.state <> 'OPEN' THEN
+    IF g.state = 'UNWINDING' AND in_doubt AND NOT unwinds THEN
+        RETURN holdfast.refused('unwinding', format(
+            'saga %s is being undone, and whoever does that finds out what became of it', c.saga_id
+        ));
+    END IF;
+    IF NOT FOUND OR g.state <> ALL (CASE
+        WHEN unwinds THEN ARRAY['UNWINDING']
+        WHEN c.kind = 'model' THEN ARRAY['OPEN']
+        ELSE ARRAY['OPEN', 'COMMITTING', 'FORWARD_PENDING']
+    END) THEN
         RETURN holdfast.refused('saga_closed', format('saga %s is %s', c.saga_id, coalesce(g.state, 'missing')));
     ELSIF g.epoch <> c.saga_epoch THEN
         RETURN holdfast.refused('epoch', format(
             'saga %s is in epoch %s, and the claim says %s', c.saga_id, g.epoch, c.saga_epoch
         ));
+    ELSIF c.kind = 'undo' THEN
+        RETURN holdfast.not_to_be_undone(c);
     END IF;
     RETURN NULL;
 END
 $$;
 
--- Kill switch and breaker, for calls only. Volatile, so that each statement sees what was committed before it got
+-- Kill switch and breaker, for tools only. Volatile, so that each statement sees what was committed before it got
 -- its lock: `disable_tool` locks the switch against every claim, and none slips past it on an older snapshot.
 CREATE FUNCTION holdfast.closed_gate(c holdfast.claim, now timestamptz) RETURNS holdfast.verdict
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, holdfast, pg_temp AS $$
@@ -133,6 +147,7 @@ BEGIN
     WHERE e.semantic_key = wanted AND e.effect_id <> c.effect_id
       AND (e.state IN ('DONE', 'CLAIMED', 'UNKNOWN') OR e.state = 'OPEN' AND e.doubt)
       AND coalesce(e.settled_at, e.first_claimed_at) > now - c.repeat_within
+      AND e.waived IS DISTINCT FROM 'undone_by_hand'
       AND NOT EXISTS (SELECT FROM holdfast.effect u WHERE u.undo_of = e.effect_id AND u.state = 'DONE')
     ORDER BY e.state = 'DONE' DESC, at DESC LIMIT 1;
     IF NOT FOUND THEN
@@ -204,7 +219,7 @@ BEGIN
     PERFORM holdfast.end_lost_attempt(c.effect_id, clock_timestamp());
     UPDATE holdfast.effect e
     SET state = new_state, lease_until = NULL, outcome = new_outcome, settled_at = clock_timestamp(),
-        settled_order = nextval('holdfast.settled_order')
+        settled_order = coalesce(settled_order, nextval('holdfast.settled_order'))
     WHERE e.effect_id = c.effect_id;
     UPDATE holdfast.session s SET calls = calls + 1 WHERE s.session_key = s_key AND c.kind = 'call';
     RETURN holdfast.settled(c.effect_id, code);
@@ -222,6 +237,7 @@ DECLARE
     v holdfast.verdict;
     exhausted boolean;
     in_doubt boolean;
+    settles boolean := coalesce(c.settles, false);
 BEGIN
     SELECT fingerprint, state, token, nonce, lease_until, recovery, key_ttl, first_claimed_at, attempts_used,
            doubt, outcome, args, keys_refused
@@ -240,10 +256,10 @@ BEGIN
     -- again, and what runs inside our own transaction did not commit; anything else may have landed.
     in_doubt := e.doubt OR e.state = 'CLAIMED' AND e.recovery NOT IN ('retry', 'transactional');
 
-    v := holdfast.closed_saga(s_key, c);
+    v := holdfast.closed_saga(s_key, c, in_doubt);
     IF v.verdict IS NOT NULL AND e.lease_until > now AND in_doubt THEN
         RETURN holdfast.busy(e.lease_until - now);  -- it is under way, and its record still counts
-    ELSIF v.verdict IS NOT NULL AND in_doubt THEN
+    ELSIF v.verdict IS NOT NULL AND in_doubt AND c.kind <> 'undo' AND v.code <> 'unwinding' THEN
         RETURN holdfast.give_up(s_key, c, 'UNKNOWN', p_unknown, 'expired');
     ELSIF v.verdict IS NOT NULL THEN
         RETURN v;
@@ -277,8 +293,10 @@ BEGIN
         );
     END IF;
 
-    IF c.kind = 'call' THEN
+    IF c.kind <> 'model' THEN
         v := holdfast.closed_gate(c, now);
+    END IF;
+    IF c.kind = 'call' AND NOT settles THEN  -- what unwinds has its authority from before, and waits for the gate
         IF v.code = 'disabled' AND in_doubt THEN
             RETURN holdfast.give_up(s_key, c, 'UNKNOWN', p_unknown, 'disabled');
         END IF;
@@ -306,7 +324,8 @@ BEGIN
         state = 'CLAIMED', token = e.token + 1, worker = c.worker, nonce = c.nonce, lease_until = now + c.lease,
         first_claimed_at = coalesce(first_claimed_at, now), attempts_used = attempts_used + 1,
         attempts_budget = c.attempts, key_ttl = coalesce(key_ttl, c.key_ttl), doubt = in_doubt,
-        saga_id = c.saga_id, tier = coalesce(c.tier, tier), decision = c.decision, authorization_body = p_intent
+        saga_id = c.saga_id, tier = coalesce(c.tier, tier), decision = coalesce(c.decision, decision),
+        authorization_body = p_intent
     WHERE effect_id = c.effect_id;
     INSERT INTO holdfast.attempt (effect_id, token, worker, claimed_at)
     VALUES (c.effect_id, e.token + 1, c.worker, now);
@@ -375,14 +394,14 @@ BEGIN
             CASE c.kind WHEN 'model' THEN 'model_intent' ELSE 'effect_intent' END, clock_timestamp(), p_intent,
             turn => c.turn, call => c.call, effect_id => c.effect_id, token => v.token, saga_id => c.saga_id,
             tool => c.tool, tier => c.tier, actor => c.approver,
-            args_digest => CASE c.kind WHEN 'call' THEN c.fingerprint END
+            args_digest => CASE WHEN c.kind <> 'model' THEN c.fingerprint END
         );
     ELSIF v.verdict = 'settled' AND v.code IS NOT NULL THEN
         PERFORM holdfast.append(
             s_key, format('@effect/%s/%s/%s', c.effect_id, v.token, v.code), sha256(v.outcome), 'effect_outcome',
             clock_timestamp(), v.outcome, turn => c.turn, call => c.call, effect_id => c.effect_id,
             token => v.token, saga_id => c.saga_id, tool => c.tool, tier => c.tier, outcome => lower(v.state),
-            args_digest => CASE c.kind WHEN 'call' THEN c.fingerprint END
+            args_digest => CASE WHEN c.kind <> 'model' THEN c.fingerprint END
         );
     END IF;
     RETURN NEXT v;

@@ -32,7 +32,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
         WHEN a.state = said THEN 'again'
         WHEN e.token <> by_token THEN 'stale'
         WHEN e.state = 'CLAIMED' THEN 'now'
-        WHEN e.state = 'CANCELLED' AND said = 'DONE' THEN 'late'
+        WHEN e.state = 'CANCELLED' AND said = 'DONE' AND e.recovery <> 'transactional' THEN 'late' -- else rolled back
         ELSE 'stale'
     END
     FROM holdfast.effect e LEFT JOIN holdfast.attempt a ON a.effect_id = e.effect_id AND a.token = by_token
@@ -59,7 +59,7 @@ BEGIN
         s_key, format('@effect/%s/%s/late', r.effect_id, r.token), sha256(p_body), 'effect_outcome',
         clock_timestamp(), p_body, turn => e.turn, call => e.call, effect_id => r.effect_id, token => r.token,
         saga_id => e.saga_id, tool => e.tool, tier => e.tier, outcome => 'late_' || lower(r.state),
-        args_digest => CASE e.kind WHEN 'call' THEN e.fingerprint END
+        args_digest => CASE WHEN e.kind <> 'model' THEN e.fingerprint END
     );
 END
 $$;
@@ -116,11 +116,15 @@ DECLARE
     standing text;
     in_doubt boolean;
     new_state text;
+    moves_saga boolean := holdfast.lock_moved_saga(r.effect_id);
 BEGIN
-    SELECT kind, turn, call, saga_id, tool, tier, fingerprint, attempts_budget, attempts_used, doubt INTO e
+    SELECT kind, turn, call, saga_id, tool, tier, fingerprint, attempts_budget, attempts_used, doubt, state, pivot INTO e
     FROM holdfast.effect WHERE effect_id = r.effect_id AND session_key = s_key FOR UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'HF007', MESSAGE = format('there is no effect %s', r.effect_id);
+    END IF;
+    IF e.state = 'CANCELLED' AND NOT moves_saga THEN  -- meanwhile: the saga's lock comes before the effect's
+        RAISE EXCEPTION USING ERRCODE = '40001', MESSAGE = 'the effect was cancelled under its record';
     END IF;
     standing := holdfast.standing_of_report(r.effect_id, r.token, r.state);
     IF standing = 'stale' THEN
@@ -140,7 +144,10 @@ BEGIN
         undo_tool = r.undo_tool, undo_version = r.undo_version, undo_args = p_undo_args,
         latency_us = holdfast.microseconds(r.latency), usd = r.usd,
         settled_at = CASE WHEN new_state <> 'OPEN' THEN clock_timestamp() END,
-        settled_order = CASE WHEN new_state <> 'OPEN' THEN nextval('holdfast.settled_order') END
+        settled_order = CASE  -- one that was in doubt keeps its place: what was done after it may build on it
+            WHEN new_state = 'OPEN' THEN settled_order
+            ELSE coalesce(settled_order, nextval('holdfast.settled_order'))
+        END
     WHERE effect_id = r.effect_id;
     UPDATE holdfast.attempt SET
         state = r.state, ended_at = clock_timestamp(), evidence = p_evidence,
@@ -148,7 +155,8 @@ BEGIN
     WHERE effect_id = r.effect_id AND token = r.token;
     PERFORM holdfast.count_for_breaker(r, coalesce(r.service, e.tool));
     IF e.kind <> 'model' AND new_state <> 'OPEN' THEN
-        UPDATE holdfast.session SET calls = calls + 1, usd = usd + r.usd WHERE session_key = s_key;
+        UPDATE holdfast.session
+        SET calls = calls + CASE e.kind WHEN 'call' THEN 1 ELSE 0 END, usd = usd + r.usd WHERE session_key = s_key;
     END IF;
     PERFORM holdfast.append(
         s_key, format('@effect/%s/%s/outcome', r.effect_id, r.token), sha256(p_body), 'effect_outcome',
@@ -157,9 +165,12 @@ BEGIN
         outcome => CASE
             WHEN standing = 'late' THEN 'landed_late' WHEN new_state = 'OPEN' THEN 'released' ELSE lower(new_state)
         END,
-        args_digest => CASE e.kind WHEN 'call' THEN e.fingerprint END,
+        args_digest => CASE WHEN e.kind <> 'model' THEN e.fingerprint END,
         latency_us => holdfast.microseconds(r.latency)
     );
+    IF moves_saga AND new_state = 'DONE' THEN
+        PERFORM holdfast.move_saga_of(s_key, r.effect_id, standing = 'late');
+    END IF;
     RETURN NEXT holdfast.standing(r.effect_id, true);
 END
 $$;

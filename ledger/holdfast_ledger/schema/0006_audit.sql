@@ -68,9 +68,16 @@ SELECT
         audit.said(e.body, e.key_id, 'authorization', 'rule')
     ) AS reason,
     e.actor AS decided_by,
+    CASE WHEN e.kind <> 'call_decided' AND e.actor IS NOT NULL AND e.key_id IS NULL THEN coalesce(
+        audit.said(e.body, e.key_id, 'authenticated'), audit.said(e.body, e.key_id, 'authorization', 'authenticated'),
+        'false'
+    )::boolean END AS authenticated,
     coalesce(
-        audit.said(e.body, e.key_id, 'authenticated'), audit.said(e.body, e.key_id, 'authorization', 'authenticated')
-    )::boolean AS authenticated,
+        audit.said(e.body, e.key_id, 'rule'), audit.said(e.body, e.key_id, 'authorization', 'rule')
+    ) AS rule,
+    coalesce(
+        audit.said(e.body, e.key_id, 'policy_version'), audit.said(e.body, e.key_id, 'authorization', 'policy_version')
+    )::integer AS policy_version,
     e.effect_id, e.at AS created_at
 FROM holdfast.entry e JOIN holdfast.session s USING (session_key)
 WHERE e.kind IN ('call_decided', 'approval_decided', 'effect_intent');
@@ -91,14 +98,23 @@ SELECT
 FROM holdfast.entry e JOIN holdfast.session s USING (session_key)
 WHERE e.kind = 'effect_outcome';
 
--- What can be undone and what was. action: the compensating tool.
+-- What can be undone, what was, and what a person said instead. action: the compensating tool, or `undone_by_hand`,
+-- `may_stand`. executed: null where nobody knows. outcome: `registered` until somebody begins to undo it.
 CREATE VIEW audit.compensation_action AS
 SELECT
-    s.id AS run_id, e.turn AS step_num, e.call AS call_id, e.tool AS tool_name, e.undo_tool AS action,
-    e.undo_version, e.saga_id, g.state AS saga_state, u.state AS undo_state, coalesce(u.state = 'DONE', false) AS executed,
-    u.latency_us / 1000.0 AS latency_ms, e.effect_id, e.settled_at AS created_at, u.settled_at AS undone_at
+    s.id AS run_id, e.turn AS step_num, e.call AS call_id, e.tool AS tool_name,
+    coalesce(e.waived, u.tool, e.undo_tool) AS action, coalesce(u.tool_version, e.undo_version) AS undo_version,
+    e.saga_id, g.state AS saga_state, u.state AS undo_state,
+    CASE
+        WHEN u.state = 'DONE' OR e.waived = 'undone_by_hand' THEN true
+        WHEN u.state IN ('CLAIMED', 'UNKNOWN') OR u.state = 'OPEN' AND u.doubt THEN NULL
+        ELSE false
+    END AS executed,
+    coalesce(e.waived, lower(u.state), 'registered') AS outcome, u.attempts_used AS attempts,
+    u.latency_us / 1000.0 AS latency_ms, e.effect_id, u.effect_id AS undo_effect_id, u.usd,
+    e.settled_at AS created_at, u.settled_at AS undone_at
 FROM holdfast.effect e
 JOIN holdfast.session s USING (session_key)
 JOIN holdfast.saga g ON g.id = e.saga_id
 LEFT JOIN holdfast.effect u ON u.undo_of = e.effect_id
-WHERE e.undo_tool IS NOT NULL AND e.kind = 'call';
+WHERE e.kind = 'call' AND (e.undo_tool IS NOT NULL OR u.effect_id IS NOT NULL OR e.waived IS NOT NULL);

@@ -17,12 +17,13 @@ DECLARE
 BEGIN
     SELECT o.* INTO g FROM holdfast.saga o
     WHERE o.id = (SELECT saga_id FROM holdfast.effect WHERE effect_id = p->>'effect_id') FOR UPDATE;
-    SELECT state, token, turn, call, saga_id, tool, tier, fingerprint INTO e
+    SELECT kind, state, token, turn, call, saga_id, tool, tier, fingerprint, pivot INTO e
     FROM holdfast.effect WHERE effect_id = p->>'effect_id' AND session_key = s_key FOR UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'HF007', MESSAGE = format('there is no effect %s', p->>'effect_id');
     END IF;
-    IF e.state <> 'UNKNOWN' OR new_state NOT IN ('DONE', 'FAILED', 'OPEN') OR new_state = 'OPEN' AND g.state <> 'OPEN'
+    IF e.state <> 'UNKNOWN' OR new_state NOT IN ('DONE', 'FAILED', 'OPEN')
+        OR new_state = 'OPEN' AND NOT holdfast.may_run_again(g, e.kind)
     THEN
         RETURN NEXT holdfast.standing(p->>'effect_id', EXISTS (
             SELECT FROM holdfast.entry o
@@ -37,8 +38,13 @@ BEGIN
         keys_refused = keys_refused + CASE WHEN (p->>'key_refused')::boolean THEN 1 ELSE 0 END,
         first_claimed_at = CASE WHEN new_state = 'OPEN' THEN NULL ELSE first_claimed_at END,
         settled_at = CASE WHEN new_state <> 'OPEN' THEN clock_timestamp() END,
-        settled_order = CASE WHEN new_state <> 'OPEN' THEN nextval('holdfast.settled_order') END
+        settled_order = CASE  -- what was done after it may build on it, whenever it is found out
+            WHEN new_state <> 'OPEN' THEN coalesce(settled_order, nextval('holdfast.settled_order'))
+        END
     WHERE effect_id = p->>'effect_id';
+    IF new_state = 'DONE' AND e.pivot THEN
+        PERFORM holdfast.pass_pivot(s_key, g.id);
+    END IF;
     ended := holdfast.judge_again(g);
     PERFORM holdfast.append(
         s_key, told_as, sha256(p_body), 'effect_resolved', clock_timestamp(), p_body, turn => e.turn,
@@ -47,19 +53,25 @@ BEGIN
     );
     IF ended THEN
         PERFORM holdfast.say_saga_closed(s_key, g.id);
+    ELSIF g.state = 'HELD' AND g.goal = 'unwind' THEN
+        PERFORM holdfast.say_unwinding(s_key, g.id, p->>'by') FROM holdfast.saga o
+        WHERE o.id = g.id AND o.state = 'UNWINDING';
     END IF;
     RETURN NEXT holdfast.standing(p->>'effect_id', true);
 END
 $$;
 
--- A request that ended in doubt is judged again, as it ended, when nothing of it is in doubt any more. Returns
--- whether its saga got another end.
+-- A request that ended in doubt is judged again, as it ended, when nothing of it is in doubt any more; an unwind that
+-- was held for the doubt goes on. Returns whether its saga got another end.
 CREATE FUNCTION holdfast.judge_again(g holdfast.saga) RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
 DECLARE
     judged text;
 BEGIN
-    IF g.state <> 'HELD' OR g.request_ended IS NULL THEN
+    IF g.state = 'HELD' AND g.goal = 'unwind' THEN
+        PERFORM holdfast.unwind_on(g);
+        RETURN false;
+    ELSIF g.state <> 'HELD' OR g.request_ended IS NULL THEN
         RETURN false;
     END IF;
     judged := holdfast.end_of_open_saga(g.id, g.request_ended);
@@ -85,8 +97,8 @@ LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
 DECLARE
     new_key uuid;
 BEGIN
-    INSERT INTO holdfast.session (id, agent, requested_by, status, ended_at)
-    VALUES ('@operations', '@operations', 'holdfast', 'completed', clock_timestamp())
+    INSERT INTO holdfast.session (id, kind, agent, requested_by, status, ended_at)
+    VALUES ('@operations', 'operations', '@operations', 'holdfast', 'completed', clock_timestamp())
     ON CONFLICT (id) DO NOTHING
     RETURNING session_key INTO new_key;
     IF FOUND THEN

@@ -102,7 +102,8 @@ LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
         shown = NULL, undo_args = NULL, probe_said = NULL, semantic_key = NULL
     WHERE session_key = s.session_key;
     UPDATE holdfast.approval SET preview = NULL, reason = NULL WHERE session_key = s.session_key;
-    UPDATE holdfast.saga SET reason = NULL WHERE session_key = s.session_key;
+    UPDATE holdfast.saga SET reason = NULL, input = NULL, salt = NULL, result = NULL
+    WHERE session_key = s.session_key;
     UPDATE holdfast.session SET status_reason = NULL WHERE session_key = s.session_key;
     DELETE FROM holdfast.chunk WHERE session_id = s.id;
 $$;
