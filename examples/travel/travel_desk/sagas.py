@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from holdfast_sagas import Saga, saga
+from holdfast_sagas import Saga, StepOptions, saga
 from travel_desk.tools import (
     BookingId,
     Day,
@@ -25,6 +25,9 @@ from travel_desk.tools import (
     search_flights,
     send_mail,
 )
+
+SOON = StepOptions(timeout="5s")
+"""Somebody waits at the desk: better to ask again soon under the same key than to wait for a lost answer."""
 
 
 class Rebooking(BaseModel):
@@ -93,10 +96,11 @@ async def rebook(s: Saga, trip: Rebooking) -> Rebooked:
     s.check(f"there is a flight with a free seat on {trip.date}", bool(free))
     flight = min(free, key=lambda each: (each["fare_cents"], each["departure"]))
 
-    hold = await s.step("seat", hold_seat, flight_id=flight["flight_id"], booking_id=trip.booking_id)
+    hold = await s.step("seat", hold_seat, SOON, flight_id=flight["flight_id"], booking_id=trip.booking_id)
     changed = await s.step(
         "change",
         change_booking,
+        SOON,
         booking_id=trip.booking_id,
         flight_id=flight["flight_id"],
         hold_id=hold["hold_id"],
@@ -106,6 +110,7 @@ async def rebook(s: Saga, trip: Rebooking) -> Rebooked:
         await s.step(
             "hotel",
             move_hotel,
+            SOON,
             reservation_id=booking["hotel_reservation_id"],
             **_moved(nights, date.fromisoformat(trip.date) - date.fromisoformat(booking["date"])),
         )
@@ -114,12 +119,12 @@ async def rebook(s: Saga, trip: Rebooking) -> Rebooked:
     s.check(f"the customer pays at most {trip.at_most_cents} cents more", due <= trip.at_most_cents)
     reason = f"Moved to {flight['departure']}."
     if due > 0:
-        await s.pivot("money", charge, booking_id=trip.booking_id, amount_cents=due, reason=reason)
+        await s.pivot("money", charge, SOON, booking_id=trip.booking_id, amount_cents=due, reason=reason)
     elif due < 0 and rules["refunds_fare_difference"]:
-        await s.pivot("money", refund, booking_id=trip.booking_id, amount_cents=-due, reason=reason)
+        await s.pivot("money", refund, SOON, booking_id=trip.booking_id, amount_cents=-due, reason=reason)
     else:
         due = 0
-    s.defer("mail", send_mail, to=customer["email"], subject="Your trip was moved", body=_mail(flight, due))
+    s.defer("mail", send_mail, SOON, to=customer["email"], subject="Your trip was moved", body=_mail(flight, due))
     return Rebooked(flight_id=flight["flight_id"], departure=flight["departure"], paid_back_cents=-due)
 
 
@@ -128,7 +133,7 @@ async def hold_party(s: Saga, party: Party) -> PartyHeld:
     """Hold a seat for everybody of a party, at once; nobody has one where somebody cannot."""
     holds = await s.gather(
         *(
-            s.step(f"seat-{number}", hold_seat, flight_id=party.flight_id, booking_id=booking)
+            s.step(f"seat-{number}", hold_seat, SOON, flight_id=party.flight_id, booking_id=booking)
             for number, booking in enumerate(party.booking_ids, start=1)
         )
     )

@@ -79,7 +79,7 @@ class Desk:
     def _endpoint(self, operation: Operation) -> Callable[[HttpRequest], Awaitable[Response]]:
         async def endpoint(http: HttpRequest) -> Response:
             request = await _request(operation, http)
-            fault = self._faults.take(http.method, http.url.path)
+            fault = self._faults.take(http.method, http.url.path, request.key)
             if fault is None:
                 return self._answer(request)
             if fault.kind in ANSWERED_BY_FAULT:

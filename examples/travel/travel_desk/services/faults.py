@@ -29,6 +29,8 @@ class Fault(BaseModel):
     path: str
     kind: Kind
     method: Literal["GET", "POST"] | None = None
+    key: str | None = None
+    """Only requests with this idempotency key."""
     seconds: float = Field(default=3.0, ge=0, le=600)
     times: int = Field(default=1, ge=1)
 
@@ -48,10 +50,11 @@ class Faults:
     def pending(self) -> list[Fault]:
         return list(self._pending)
 
-    def take(self, method: str, path: str) -> Fault | None:
+    def take(self, method: str, path: str, key: str | None) -> Fault | None:
         """The first fault for this request, used up by one."""
         for position, fault in enumerate(self._pending):
-            if fault.method in (None, method) and fnmatchcase(path, fault.path):
+            meant = fault.method in (None, method) and fault.key in (None, key)
+            if meant and fnmatchcase(path, fault.path):
                 if fault.times == 1:
                     del self._pending[position]
                 else:
