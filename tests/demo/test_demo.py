@@ -99,7 +99,10 @@ def usual_ports_taken() -> Iterator[None]:
 @pytest.fixture(scope="module")
 async def first(home: Path, usual_ports_taken: None) -> Seen:
     """The first run on a fresh home, and what can be asked as long as its stack is up."""
-    run = holdfast(home, "demo", "--json")
+    return await seen(home, holdfast(home, "demo", "--json"))
+
+
+async def seen(home: Path, run: Run) -> Seen:
     assert run.code == 0, run.err
     stack, beside = runtimes(home)
     client = await Client.connect(stack.addresses.temporal, namespace=stack.addresses.namespace)
@@ -115,8 +118,14 @@ async def first(home: Path, usual_ports_taken: None) -> Seen:
 
 
 @pytest.fixture(scope="module")
-def second(first: Seen, home: Path) -> Run:
-    """Once more, right after it, as `make demo`; and then everything is stopped."""
+async def failing(first: Seen, home: Path) -> Seen:
+    """The run in which the payment fails, on the same stack."""
+    return await seen(home, holdfast(home, "demo", "--fail-payment", "--json"))
+
+
+@pytest.fixture(scope="module")
+def second(failing: Seen, home: Path) -> Run:
+    """Once more, right after these, as `make demo`; and then everything is stopped."""
     return command(home, "make", "--silent", "--directory", ROOT, "demo", "ARGS=--json --stop")
 
 
@@ -148,6 +157,7 @@ def test_the_demo_ends_with_one_line_of_json_that_says_what_held(first: Seen) ->
         "approvals": 1,
         "worker_kills": 1,
         "effects": {"done": 4, "duplicates": 0, "unknown": 0},
+        "saga": {"outcome": "COMMITTED"},
         "ledger": {"entries": said["ledger"]["entries"], "verified": True},
         "cost_usd": 0.0,
     }
@@ -199,6 +209,33 @@ def test_the_address_in_the_ui_answers(first: Seen) -> None:
     assert first.ui_status == 200
 
 
+def test_where_the_payment_fails_the_saga_is_aborted_and_each_step_comes_back(failing: Seen) -> None:
+    said = failing.run.report
+    assert said["saga"] == {"outcome": "ABORTED"}
+    assert said["effects"] == {"done": 7, "duplicates": 0, "unknown": 0}
+    assert (said["status"], said["approvals"], said["worker_kills"]) == ("completed", 1, 0)
+    assert "✗" not in failing.run.err
+    assert failing.verified["ok"]
+
+
+def test_where_the_payment_fails_the_services_undid_what_they_did_and_paid_nothing(
+    first: Seen, failing: Seen
+) -> None:
+    before, after = carried_out(first), carried_out(failing)
+    changed = ("hold_seat", "change_booking", "move_hotel")
+    undone = ("release_seat", "change_booking_back", "move_hotel_back")
+    assert {kind: count - before.get(kind, 0) for kind, count in after.items()} == {
+        **dict.fromkeys((*changed, *undone, "send_mail"), 1),
+        "refund": 0,
+    }
+
+
+def test_where_the_payment_fails_the_session_started_its_unwind_as_a_child(failing: Seen) -> None:
+    started = [event.child_workflow_execution_started_event_attributes for event in failing.history]
+    (unwind,) = [one.workflow_execution.workflow_id for one in started if one.workflow_execution.workflow_id]
+    assert unwind.startswith(failing.run.report["session_id"] + "/unwind/1-")
+
+
 def test_it_works_twice_in_a_row_and_stop_leaves_nothing_behind(first: Seen, second: Run, home: Path) -> None:
     assert second.code == 0, second.err
     assert second.report["session_id"] != first.run.report["session_id"]
@@ -206,6 +243,11 @@ def test_it_works_twice_in_a_row_and_stop_leaves_nothing_behind(first: Seen, sec
     assert [one.name for one in first.processes if one.process()] == []
     assert Parts(home).worker() is None
     assert read_runtime(home) is None
+
+
+def carried_out(seen: Seen) -> dict[str, int]:
+    """By kind, since the services' log began."""
+    return {kind: counts["carried_out"] for kind, counts in seen.services["kinds"].items() if not counts["read"]}
 
 
 def scheduled(seen: Seen) -> list[HistoryEvent]:

@@ -206,11 +206,11 @@ def next_saga(state: SessionState, request: OpenRequest, session_id: str) -> Non
     request.apart = []
 
 
-def tell_model(state: SessionState, text: str) -> None:
+def tell_model(state: SessionState, request: OpenRequest, text: str) -> None:
     """Add a note of ours to what the model reads next; the mark tells it from what a user says."""
     note = NOTE.format(text)
     state.incoming.append(
-        UserMessage(id=f"note-{state.turn}", digest=message_digest(note), text=note, by="session")
+        UserMessage(id=f"note-{request.number}", digest=message_digest(note), text=note, by="session")
     )
 
 

@@ -254,7 +254,7 @@ class AgentSession(Handlers):
         """End the request without its goal: do with what it did what policy says, and tell."""
         ended = await self._unwinding.undo(request, reason, by)
         if ended is not None:
-            requests.tell_model(self.state, f"the request before was stopped ({reason}); {ended.told}")
+            requests.tell_model(self.state, request, f"the request before was stopped ({reason}); {ended.told}")
             reason = f"{reason}; {ended.told}"
         self._finish_request(request, outcome, reason=reason, ended=ended)
         return ended
