@@ -26,6 +26,9 @@ FIELDS = {
     "tier": "its risk",
     "outcome": "how it came out, in one word",
     "actor": "who did it",
+    "authenticated": "whether that name was verified; null where no person decided",
+    "rule": "the rule that let it pass, asked or refused it; null where it is no decision",
+    "undoes": "the call it undoes; null where it is no compensation",
     "attempt": "number of the attempt; above 1 an earlier one was lost or refused",
     "text": "what was said, or why, in words",
     "preview": "the call's redacted arguments",
@@ -47,6 +50,9 @@ class Moment:
     tier: str | None
     outcome: str | None
     actor: str | None
+    authenticated: bool | None
+    rule: str | None
+    undoes: str | None
     attempt: int | None
     text: str
     preview: str
@@ -57,11 +63,15 @@ class Moment:
         return {name: getattr(self, name) for name in FIELDS}
 
 
+UNDO = ":undo"
+"""What the effect id of a compensation has behind that of its step."""
+
+
 async def read_moments(reader: Reader, session_id: str, *, after: int = 0) -> list[Moment]:
     """The session's moments after entry `after`, oldest first."""
     entries = await reader.timeline(session_id, after=after)
     calls = any(entry.call for entry in entries)
-    effects = await reader.effects(session_id=session_id, kind="call") if calls else []
+    effects = await reader.effects(session_id=session_id) if calls else []
     by_id = {effect.effect_id: effect for effect in effects}
     digests = {digest for entry in entries if (digest := said_digest(entry))}
     content = await reader.content(session_id, digests) if digests else {}
@@ -89,11 +99,14 @@ def moment_of(entry: Entry, effects: Mapping[str, Effect], content: Mapping[str,
         tier=entry.tier,
         outcome=entry.outcome,
         actor=entry.actor,
+        authenticated=body.get("authenticated"),
+        rule=body.get("rule"),
+        undoes=entry.call if (entry.effect_id or "").endswith(UNDO) else None,
         attempt=entry.token,
         text=text_of(entry, body, content),
         preview=(effect.preview if effect and effect.preview else body.get("preview")) or "",
         seconds=entry.latency.total_seconds() if entry.latency else None,
-        usd=cost_of(body),
+        usd=cost_of(entry, body, effect),
     )
 
 
@@ -101,13 +114,17 @@ def effect_of_call(entry: Entry, effects: Mapping[str, Effect]) -> Effect | None
     """The effect of an entry that names its call and arguments, but was born before the effect's row."""
     if entry.call is None:
         return None
-    named = (effect for effect in effects.values() if effect.call == entry.call)
+    named = (effect for effect in effects.values() if effect.call == entry.call and effect.kind == "call")
     return next((effect for effect in named if entry.args_digest in (None, effect.fingerprint)), None)
 
 
-def cost_of(body: Mapping[str, Any]) -> Decimal | None:
-    usd = body.get("usd", body.get("outcome", {}).get("usd") if isinstance(body.get("outcome"), Mapping) else None)
-    return None if usd is None else Decimal(str(usd))
+def cost_of(entry: Entry, body: Mapping[str, Any], effect: Effect | None) -> Decimal | None:
+    """What the entry says it cost; an outcome that says nothing has its effect's cost, which may be nothing."""
+    outcome = body.get("outcome")
+    said = body.get("usd", outcome.get("usd") if isinstance(outcome, Mapping) else None)
+    if said is None and effect is not None and entry.kind == "effect_outcome" and entry.token == effect.token:
+        return effect.usd
+    return None if said is None else Decimal(str(said))
 
 
 def text_of(entry: Entry, body: Mapping[str, Any], content: Mapping[str, Any]) -> str:
@@ -155,7 +172,7 @@ def words(moment: Moment) -> list[str]:
     return say(moment) if say else [f"{moment.kind} {cell(moment.outcome)} {shortened(moment.text)}".rstrip()]
 
 
-DULL = frozenset({"saga_opened", "session_status"})
+DULL = frozenset({"saga_opened"})
 GOOD = {"done": ("✓", "green"), "landed_late": ("✓", "yellow")}
 
 
@@ -183,11 +200,24 @@ def _attempt(moment: Moment) -> list[str]:
 
 def _outcome(moment: Moment) -> list[str]:
     mark, colour = GOOD.get(moment.outcome or "", ("?" if moment.outcome == "unknown" else "✗", "red"))
-    took = f"  {moment.seconds:.1f}s" if moment.seconds is not None else ""
-    named = click.style(cell(moment.tool), bold=True)
-    line = f"{click.style(mark, fg=colour)} {moment.call} {named} {shortened(moment.preview)}{took}"
     bad = mark != "✓"
+    took = f"  {moment.seconds:.1f}s" if moment.seconds is not None else ""
+    cost = f"  {money(moment.usd)}" if moment.usd else ""
+    tool = click.style(cell(moment.tool), bold=True)
+    if moment.undoes:
+        mark, colour = ("↶", "magenta") if not bad else (mark, colour)
+        what = f"{moment.undoes} {'not undone' if bad else 'undone'} by {tool}"
+    else:
+        what = f"{moment.call or f'turn {moment.turn}'} {tool} {shortened(moment.preview)}"
+    line = f"{click.style(mark, fg=colour)} {what}{took}{cost}"
     return [line, *([f"  {moment.outcome}: {shortened(moment.text)}"] if bad else [])]
+
+
+def _status(moment: Moment) -> list[str]:
+    """Only what no other moment tells: that it stands still, and why."""
+    if moment.outcome != "held":
+        return []
+    return [click.style(f"held: {shortened(moment.text)}", fg="red")]
 
 
 def _asked(moment: Moment) -> list[str]:
@@ -200,8 +230,11 @@ def _question(moment: Moment) -> list[str]:
 
 
 def _decided(moment: Moment) -> list[str]:
+    unverified = " (name not verified)" if moment.authenticated is False and moment.actor != "policy" else ""
+    rule = f" by {moment.rule}" if moment.rule and moment.actor == "policy" else ""
     reason = f": {shortened(moment.text)}" if moment.text else ""
-    return [f"{cell(moment.actor)}: {moment.call} {cell(moment.tool)} {moment.outcome}{reason}"]
+    call = f"{moment.call} {cell(moment.tool)}"
+    return [f"{cell(moment.actor)}{unverified}: {call} {moment.outcome}{rule}{reason}"]
 
 
 def _command(moment: Moment) -> list[str]:
@@ -234,8 +267,17 @@ def _switch(moment: Moment) -> list[str]:
     return [click.style(f"{cell(moment.actor)}: {what} {how}: {shortened(moment.text)}", fg="yellow")]
 
 
-def _exported(moment: Moment) -> list[str]:
-    return [f"{cell(moment.actor)}: exported a session's record"]
+def _unwinding(moment: Moment) -> list[str]:
+    return [click.style(f"what it did is undone: {shortened(moment.text)}", fg="magenta")]
+
+
+def _moved(moment: Moment) -> list[str]:
+    return [click.style(f"saga {cell(moment.outcome)}".replace("_", " "), dim=True)]
+
+
+def _operation(moment: Moment) -> list[str]:
+    reason = f": {shortened(moment.text)}" if moment.text else ""
+    return [f"{cell(moment.actor)}: {moment.kind.replace('_', ' ')}{reason}"]
 
 
 SAYINGS = {
@@ -258,6 +300,14 @@ SAYINGS = {
     "session_closed": _closed,
     "tool_disabled": _switch,
     "tool_enabled": _switch,
-    "ledger_exported": _exported,
+    "session_status": _status,
+    "saga_unwinding": _unwinding,
+    "saga_moved": _moved,
+    "saga_resolved": _command,
+    "ledger_exported": _operation,
+    "session_archived": _operation,
+    "contents_read": _operation,
+    "keys_rotated": _operation,
+    "session_erased": _operation,
 }
 """How each kind of entry is told; one that is missing here is shown by its bare name."""

@@ -65,6 +65,14 @@ async def test_a_call_that_was_asked_about_leaves_who_allowed_it_and_what_came_o
     rule = ("policy.ask:write_file", 1, "bob", False, planned["args"])
     assert [tuple(row) for row in decisions] == [("person", "approved", *rule), ("dispatch", "allow", *rule)]
 
+    shown = await cli("show", session)
+    assert "bob (name not verified): 1.1 write_file approved" in shown.out
+    story = (await cli("show", session, "--json")).json
+    assert (story["undone"], story["seconds"] > 0) == ([], True)
+    [done] = [each for each in story["timeline"] if each["kind"] == "effect_outcome"]
+    assert (done["call"], done["undoes"], done["usd"]) == ("1.1", None, "0")
+    assert done["seconds"] > 0
+
 
 async def test_a_limit_that_is_reached_leaves_what_was_spent_and_what_was_allowed(cli: Cli) -> None:
     started = await cli("run", "List the files in the workspace.", "--max-turns", "1", "--json")

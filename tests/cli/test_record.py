@@ -83,5 +83,5 @@ async def test_whoever_exports_a_record_is_recorded_first(cli: Cli) -> None:
     assert (await cli("ledger", "export", session, "--as", "eve")).code == 0
     [told] = (await cli("ledger", "query", "--session", "@operations", "--json")).json
     assert (told["kind"], told["actor"], told["body"]["session_id"]) == ("ledger_exported", "eve", session)
-    assert "eve: exported" in (await cli("show", "@operations")).out
+    assert "eve: ledger exported" in (await cli("show", "@operations")).out
     assert (await cli("ledger", "export", "nobody")).code == 3
