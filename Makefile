@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test record lint types check lock bench chaos mutants protocol replays clean
+.PHONY: help setup demo up down test record lint types check lock bench bench-ledger chaos mutants protocol replays clean
 
 help: ## show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.complete ## create .venv from the locked, hashed requirements
 
@@ -56,6 +56,9 @@ lock: setup ## compile the three requirements files again
 
 bench: setup ## measure turn overhead against the bare Temporal loop
 	$(BIN)/python -m benchmarks.turns
+
+bench-ledger: setup ## how many entries a second are appended and verified, and bytes of one
+	$(BIN)/python -m benchmarks.ledger
 
 mutants: setup ## break the effect protocol in many ways; a named test notices each
 	$(BIN)/python -m tests.mutants
