@@ -256,32 +256,6 @@ class UnwindResult(Wire):
     standing: tuple[str, ...] = ()
 
 
-class ScanSagas(Wire):
-    """Sagas that are neither ended nor waiting for a person, oldest first, after a cursor."""
-
-    after: str | None = None
-    limit: int = 200
-    older_than: timedelta = timedelta(seconds=5)
-
-
-class OpenSagaRow(Wire):
-    saga_id: str
-    session_id: str
-    state: SagaState
-    owner: str
-    """Workflow id of its forward side: the session, or the SagaRun."""
-    owner_run: str | None = None
-    """First run id of the forward side, where known."""
-    code_defined: bool = False
-    past_pivot: bool = False
-
-
-class SagaPage(Wire):
-    sagas: tuple[OpenSagaRow, ...] = ()
-    next: str | None = None
-    open_total: int = 0
-
-
 class FindOrphans(Wire):
     """A page of the sagas that neither ended nor wait for a person, oldest first, after a cursor."""
 
@@ -382,12 +356,6 @@ async def settle_effect(request: SettleEffect) -> EffectState:
 @activity.defn
 async def end_unwind(request: EndUnwind) -> SagaState:
     """Write how the unwind ended; returns the state that stands."""
-    raise NotImplementedError
-
-
-@activity.defn
-async def scan_sagas(request: ScanSagas) -> SagaPage:
-    """Read a page of unfinished sagas."""
     raise NotImplementedError
 
 

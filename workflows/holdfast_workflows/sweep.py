@@ -73,9 +73,7 @@ class Sweep:
             else:
                 await workflow.start_child_workflow(
                     contracts.UNWIND_WORKFLOW,
-                    UnwindInput(
-                        session_id=orphan.session_id, saga_id=orphan.saga_id, reason=orphan.reason, by=BY
-                    ),
+                    UnwindInput(session_id=orphan.session_id, saga_id=orphan.saga_id, reason=orphan.reason, by=BY),
                     id=contracts.unwind_id(orphan.saga_id),
                     parent_close_policy=ParentClosePolicy.ABANDON,
                     id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
