@@ -1,0 +1,113 @@
+"""The `find_orphans` activity: which unfinished sagas nobody works on any more, as Temporal itself says.
+
+By workflow id and never by visibility, which lags. Read-only: what is done about an orphan is the sweep's to start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from temporalio import activity
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
+
+from holdfast.saga_contracts import FindOrphans, Orphan, OrphanPage, SagaInput, unwind_id
+from holdfast.states import SagaState
+from holdfast_ledger.saga_records import UnfinishedSaga
+from holdfast_ledger.sagas import Sagas
+
+AT_ONCE = 16
+"""Questions to Temporal in flight."""
+DEAD = {
+    WorkflowExecutionStatus.TERMINATED: "was terminated",
+    WorkflowExecutionStatus.TIMED_OUT: "timed out",
+    WorkflowExecutionStatus.FAILED: "failed",
+    WorkflowExecutionStatus.CANCELED: "was cancelled",
+}
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What Temporal says of a workflow. `status` None: it does not know it."""
+
+    status: WorkflowExecutionStatus | None
+    task_queue: str = ""
+
+    @property
+    def lives(self) -> bool:
+        return self.status in (WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINUED_AS_NEW)
+
+
+class Orphans:
+    """Finds orphans over the worker's ledger and its client."""
+
+    def __init__(self, sagas: Sagas, client: Client) -> None:
+        self._sagas = sagas
+        self._client = client
+
+    @activity.defn
+    async def find_orphans(self, request: FindOrphans) -> OrphanPage:
+        """See `holdfast.saga_contracts.find_orphans`."""
+        page = await self._sagas.unfinished(after=request.after, limit=request.limit, older_than=request.older_than)
+        fates = await self._fates({one for row in page.sagas for one in (row.owner, unwind_id(row.saga_id))})
+        judged = [
+            judge(row, request.task_queue, fates[row.owner], fates[unwind_id(row.saga_id)]) for row in page.sagas
+        ]
+        found = [await self._with_input(orphan) for orphan in judged if orphan]
+        return OrphanPage(scanned=len(page.sagas), orphans=tuple(found), next=page.next)
+
+    async def _with_input(self, orphan: Orphan) -> Orphan:
+        """What it is started again with; its row says who asked for it."""
+        if orphan.what != "restart":
+            return orphan
+        row = await self._sagas.row(orphan.saga_id)
+        again = SagaInput(name=str(row.name), version=row.version, args=row.input or {}, parent=row.parent)
+        return orphan.model_copy(update={"restart": again})
+
+    async def _fates(self, workflow_ids: Iterable[str]) -> dict[str, Fate]:
+        room = asyncio.Semaphore(AT_ONCE)
+
+        async def ask(workflow_id: str) -> tuple[str, Fate]:
+            async with room:
+                return workflow_id, await self._fate(workflow_id)
+
+        return dict(await asyncio.gather(*(ask(one) for one in workflow_ids)))
+
+    async def _fate(self, workflow_id: str) -> Fate:
+        """Raises RPCError where Temporal cannot answer now: no answer is no "not found"."""
+        try:
+            found = await self._client.get_workflow_handle(workflow_id).describe()
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return Fate(None)
+            raise
+        return Fate(found.status, found.task_queue)
+
+
+def judge(row: UnfinishedSaga, task_queue: str, owner: Fate, unwinder: Fate) -> Orphan | None:
+    """What is to be done about a saga, from what Temporal says of its forward side and its unwinder.
+
+    A forward side that Temporal does not know may live in another namespace, or in a Temporal that lost its data:
+    nothing is undone. One that completed without an end for its saga is a bug, and a person's.
+    """
+    if unwinder.lives or (owner.status is not None and owner.task_queue != task_queue):
+        return None
+    if owner.status is None:
+        return _orphan(row, "hold", f"Temporal knows no workflow {row.owner}; nothing is undone on that alone")
+    if row.state is SagaState.UNWINDING:
+        return _orphan(row, "unwind", "its unwind has no workflow any more")
+    if owner.lives or (row.state is SagaState.FORWARD_PENDING and owner.status not in DEAD):
+        return None  # at work; or it ended so, and a person must help it on
+    if owner.status not in DEAD:
+        return _orphan(row, "hold", f"its workflow {row.owner} completed and left it {row.state}")
+    reason = f"its workflow {row.owner} {DEAD[owner.status]}"
+    forward = row.past_pivot or row.state in (SagaState.COMMITTING, SagaState.FORWARD_PENDING)
+    return _orphan(row, "restart" if row.code_defined and forward else "unwind", reason)
+
+
+def _orphan(row: UnfinishedSaga, what: str, reason: str) -> Orphan:
+    return Orphan.model_validate(
+        {"saga_id": row.saga_id, "session_id": row.session_id, "what": what, "state": row.state, "reason": reason}
+    )
