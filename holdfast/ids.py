@@ -81,7 +81,7 @@ def saga_id(session_id: str, request: int, head: str) -> str:
 
 
 def semantic_key(tool: str, scope: str, scope_id: str, key: str) -> Digest:
-    """What two calls share that mean the same to the outside, whatever their ids.
+    """What two calls share that mean the same to the outside, whatever their ids; the ledger keeps it salted.
 
     Args:
         scope, scope_id: among whose calls: `tenant` and its name, or `session` and its id.

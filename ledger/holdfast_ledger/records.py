@@ -223,7 +223,7 @@ class Record:
 class Resolution:
     """What a person or a probe found out about an UNKNOWN effect. `id` makes telling it twice one entry.
 
-    State DONE or FAILED; or OPEN, to let it be tried again as if it had never been.
+    State DONE or FAILED; or OPEN, to let it be tried once more, whatever became of the attempts before.
     """
 
     id: str

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from holdfast import ids
 from holdfast.states import EffectState, RecoveryClass, SagaState, SessionStatus, Tier
 from holdfast_ledger.sealing import notice
 
@@ -114,7 +115,10 @@ class Approval(View):
 
 
 class Effect(View):
-    """One effect as it stands. `outcome` is what its last reporting attempt said, final once settled."""
+    """One effect as it stands. `outcome` is what its last reporting attempt said, final once settled.
+
+    `state` is UNKNOWN also where a request ended over an attempt that never reported.
+    """
 
     effect_id: str
     session_id: str
@@ -130,6 +134,7 @@ class Effect(View):
     fingerprint: str
     saga_id: str
     state: EffectState
+    keys_refused: int
     token: int
     attempts_used: int
     attempts_budget: int
@@ -148,6 +153,11 @@ class Effect(View):
     probe_said: str | None
     latency: timedelta | None
     usd: Decimal | None
+
+    @property
+    def idempotency_key(self) -> str:
+        """What its service sees."""
+        return ids.idempotency_key(self.effect_id, self.keys_refused)
 
 
 class StoppedTool(View):

@@ -237,6 +237,36 @@ async def test_a_model_that_is_told_goes_on_and_its_request_is_held_until_the_do
         assert (await cli("ledger", "verify", session_id)).code == 0
 
 
+THEN_ASKED = """
+name: wire and pay
+description: A write in doubt, then one that a person must allow.
+example: wire and pay
+match: '^wire and pay'
+turns:
+  - calls: [{tool: wire, input: {cents: 100}}]
+  - calls: [{tool: pay, input: {cents: 100}}]
+  - text: done
+"""
+
+
+async def test_a_retry_that_no_session_waits_for_is_refused_and_leaves_the_doubt(settle, desk):
+    config = CONFIG.replace('"order", "pay"]', '"order"]') + 'on_unknown = "tell"\n'
+    async with settle(THEN_ASKED, config=config) as cli:
+        session_id = (await cli("start", "wire and pay", "-q")).out.strip()
+        asked = await cli.house.until_asked(session_id)
+        [doubt] = (await cli("effect", "list", "--unknown", "--json")).json
+
+        retried = await cli("effect", "resolve", doubt["effect_id"], "--retry", "--reason", "x")
+
+        assert (retried.code, "is not run again" in retried.err) == (2, True), retried.err
+        deny = await cli("deny", session_id, asked["call"], "--reason", "enough")
+        assert deny.code == 0, deny.err
+        await cli.house.until(session_id, "idle")
+        [still] = (await cli("effect", "list", "--unknown", "--json")).json
+        assert still["effect_id"] == doubt["effect_id"]
+        assert (desk / "log").read_text() == f"wire 100 {doubt['effect_id']}\n"
+
+
 async def test_the_same_payment_is_refused_to_a_model_that_plans_it_again(settle, desk):
     async with settle(scenario("pay", 100)) as cli:
         first = (await cli("run", "pay", "-o", "json")).json

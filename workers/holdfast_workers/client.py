@@ -295,6 +295,10 @@ class Holdfast(SagaCommands):
                 raise Rejected(
                     f"It was settled before, as {recorded.state}; nothing changed.", "not_pending"
                 ) from error
+            if outcome == "retry":
+                raise Rejected(
+                    f"It is not run again, since nobody waits for it, and stays in doubt: {error}", "not_pending"
+                ) from error
             # The ledger has it, and the session needs it no more.
             return Delivered(id=said.id, how="now", detail=str(error))
 

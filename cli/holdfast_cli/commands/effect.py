@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 STATES = ("OPEN", "CLAIMED", "DONE", "FAILED", "UNKNOWN", "CANCELLED")
 
 FIELDS = {
-    "effect_id": "its id, also the Idempotency-Key that a service sees",
+    "effect_id": "its id",
+    "idempotency_key": "what its service sees: the id, until the service refuses that for good",
     "session_id": "its session",
     "kind": "model, call or undo",
     "turn": "its turn",
@@ -150,6 +151,7 @@ def text_of(found: Effect, attempts: list[Attempt]) -> str:
     facts = {
         "state": found.state + (" (an attempt that never reported may have landed)" if found.doubt else ""),
         "what": f"{name_of(found)} ({cell(found.tier)}, {found.recovery})",
+        "key": found.idempotency_key if found.kind == "call" else None,
         "session": found.session_id,
         "saga": found.saga_id,
         "arguments": shortened(found.preview or "", 2000),

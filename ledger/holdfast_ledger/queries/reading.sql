@@ -56,13 +56,16 @@ ORDER BY a.asked_at LIMIT $3
 -- name: effects
 -- Effects, oldest first. Each filter is off when null.
 SELECT e.effect_id, s.id AS session_id, e.kind, e.turn, e.call, e.tool_use_id, e.tool, e.tool_version, e.tier,
-       e.recovery, e.preview, e.fingerprint, e.saga_id, e.state, e.token, e.attempts_used, e.attempts_budget,
+       e.recovery, e.preview, e.fingerprint, e.saga_id,
+       CASE WHEN holdfast.left_in_doubt(e.state, e.doubt, e.recovery, e.lease_until, g.state) THEN 'UNKNOWN'
+            ELSE e.state END AS state, e.keys_refused, e.token, e.attempts_used, e.attempts_budget,
        e.doubt, e.worker, e.lease_until, e.planned_at, e.first_claimed_at, e.settled_at, e.outcome, e.undo_tool,
        e.latency_us, e.usd, octet_length(e.result) - CASE WHEN s.key_id IS NULL THEN 0 ELSE 72 END AS result_bytes,
        e.probes, e.probed_at, e.probe_said
-FROM holdfast.effect e JOIN holdfast.session s USING (session_key)
+FROM holdfast.effect e JOIN holdfast.session s USING (session_key) LEFT JOIN holdfast.saga g ON g.id = e.saga_id
 WHERE ($1::text IS NULL OR s.id = $1)
-  AND ($2::text[] IS NULL OR e.state = ANY($2))
+  AND ($2::text[] IS NULL OR e.state = ANY($2) OR 'UNKNOWN' = ANY($2)
+       AND holdfast.left_in_doubt(e.state, e.doubt, e.recovery, e.lease_until, g.state))
   AND ($3::text IS NULL OR e.tool = $3)
   AND ($4::timestamptz IS NULL OR e.planned_at >= $4)
   AND ($5::text IS NULL OR e.effect_id = $5)
@@ -78,7 +81,9 @@ WHERE a.effect_id = $1 ORDER BY a.token
 -- name: sagas
 SELECT g.id, s.id AS session_id, g.request, g.state, g.epoch, g.reason, g.opened_at, g.closed_at,
        count(e.effect_id) FILTER (WHERE e.state = 'DONE' AND e.tier <> 'read') AS standing,
-       count(e.effect_id) FILTER (WHERE e.state = 'UNKNOWN') AS unknown,
+       count(e.effect_id) FILTER (
+           WHERE holdfast.left_in_doubt(e.state, e.doubt, e.recovery, e.lease_until, g.state)
+       ) AS unknown,
        count(e.effect_id) FILTER (WHERE e.state = 'DONE' AND e.undo_tool IS NOT NULL) AS undoable
 FROM holdfast.saga g
 JOIN holdfast.session s USING (session_key)

@@ -183,6 +183,17 @@ CREATE TYPE holdfast.turn_recording AS (
     saga_id text, saga_epoch integer, commit_saga boolean
 );
 
+-- What makes semantic keys of this ledger unlike any other's: amounts and names are few enough to be guessed from a bare
+-- digest. Nobody is granted a look at it.
+CREATE TABLE holdfast.semantic_salt (salt bytea NOT NULL);
+INSERT INTO holdfast.semantic_salt
+SELECT sha256(convert_to(gen_random_uuid()::text || gen_random_uuid()::text, 'UTF8'));
+
+CREATE FUNCTION holdfast.salted_key(bare text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
+    SELECT encode(sha256(salt || convert_to(bare, 'UTF8')), 'hex') FROM holdfast.semantic_salt WHERE bare IS NOT NULL
+$$;
+
 CREATE FUNCTION holdfast.plan_calls(
     s_key uuid, r holdfast.turn_recording, calls jsonb, args bytea[], salts bytea[]
 ) RETURNS void
@@ -193,7 +204,8 @@ LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
     )
     SELECT
         c->>'effect_id', s_key, 'call', r.turn, c->>'call', c->>'tool_use_id', c->>'tool', c->>'tool_version',
-        c->>'tier', c->>'recovery', c->>'digest', c->>'preview', r.saga_id, c->>'semantic_key', args[n], salts[n]
+        c->>'tier', c->>'recovery', c->>'digest', c->>'preview', r.saga_id,
+        holdfast.salted_key(c->>'semantic_key'), args[n], salts[n]
     FROM jsonb_array_elements(calls) WITH ORDINALITY AS planned (c, n)
     ON CONFLICT DO NOTHING
 $$;

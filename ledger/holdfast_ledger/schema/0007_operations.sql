@@ -1,8 +1,20 @@
 -- compatible from: 1
 -- What people settle and stop: doubt about an effect, and tools nobody may dispatch.
 
--- A person or a probe found out about an effect in doubt: DONE, FAILED, or OPEN to be tried again as if it had
--- never been, which needs a request that still runs. The same resolution again is accepted again.
+-- In doubt for a person to settle: UNKNOWN, or left so by a request that ended, since nobody asks for it any more.
+CREATE FUNCTION holdfast.left_in_doubt(
+    state text, doubt boolean, recovery text, lease_until timestamptz, saga_state text
+) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, holdfast, pg_temp AS $$
+    SELECT state = 'UNKNOWN' OR saga_state = 'HELD' AND (
+        state = 'OPEN' AND doubt
+        OR state = 'CLAIMED' AND recovery NOT IN ('retry', 'transactional') AND lease_until < clock_timestamp()
+    )
+$$;
+
+-- A person or a probe found out about an effect in doubt: DONE, FAILED, or OPEN to be tried again, which needs a request
+-- that still runs. A person's OPEN permits one more attempt and says nothing of those before: the doubt stays, unless a
+-- probe's final no ended it. The same resolution again is accepted again.
 CREATE FUNCTION holdfast.resolve_effect(
     p jsonb, p_outcome bytea, p_result bytea, p_shown bytea, p_undo_args bytea, p_body bytea
 ) RETURNS SETOF holdfast.recorded
@@ -17,13 +29,13 @@ DECLARE
 BEGIN
     SELECT o.* INTO g FROM holdfast.saga o
     WHERE o.id = (SELECT saga_id FROM holdfast.effect WHERE effect_id = p->>'effect_id') FOR UPDATE;
-    SELECT kind, state, token, turn, call, saga_id, tool, tier, fingerprint, pivot INTO e
-    FROM holdfast.effect WHERE effect_id = p->>'effect_id' AND session_key = s_key FOR UPDATE;
+    SELECT kind, state, token, turn, call, saga_id, tool, tier, fingerprint, pivot, doubt, recovery, lease_until
+    INTO e FROM holdfast.effect WHERE effect_id = p->>'effect_id' AND session_key = s_key FOR UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'HF007', MESSAGE = format('there is no effect %s', p->>'effect_id');
     END IF;
-    IF e.state <> 'UNKNOWN' OR new_state NOT IN ('DONE', 'FAILED', 'OPEN')
-        OR new_state = 'OPEN' AND NOT holdfast.may_run_again(g, e.kind)
+    IF NOT holdfast.left_in_doubt(e.state, e.doubt, e.recovery, e.lease_until, g.state)
+        OR new_state NOT IN ('DONE', 'FAILED', 'OPEN') OR new_state = 'OPEN' AND NOT holdfast.may_run_again(g, e.kind)
     THEN
         RETURN NEXT holdfast.standing(p->>'effect_id', EXISTS (
             SELECT FROM holdfast.entry o
@@ -31,8 +43,10 @@ BEGIN
         ));
         RETURN;
     END IF;
+    PERFORM holdfast.end_lost_attempt(p->>'effect_id', clock_timestamp());
     UPDATE holdfast.effect SET
-        state = new_state, doubt = false, outcome = p_outcome, result = p_result, shown = p_shown,
+        state = new_state, lease_until = NULL,
+        doubt = new_state = 'OPEN' AND NOT coalesce((p->>'key_refused')::boolean, false), outcome = p_outcome, result = p_result, shown = p_shown,
         undo_tool = p->>'undo_tool', undo_version = p->>'undo_version', undo_args = p_undo_args,
         attempts_used = CASE WHEN new_state = 'OPEN' THEN 0 ELSE attempts_used END,
         keys_refused = keys_refused + CASE WHEN (p->>'key_refused')::boolean THEN 1 ELSE 0 END,

@@ -25,6 +25,7 @@ GRANT EXECUTE ON FUNCTION
     holdfast.record_effect(jsonb, bytea, bytea, bytea, bytea, bytea, bytea, bytea),
     holdfast.resolve_effect(jsonb, bytea, bytea, bytea, bytea, bytea),
     holdfast.note_probe(text, text),
+    holdfast.left_in_doubt(text, boolean, text, timestamptz, text),
     holdfast.disable_tool(jsonb, bytea),
     holdfast.enable_tool(jsonb, bytea),
     holdfast.record_turn(jsonb, bytea, bytea, bytea, jsonb, bytea[], bytea[]),
