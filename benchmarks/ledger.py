@@ -35,7 +35,8 @@ AT = datetime(2026, 7, 1, 12, tzinfo=UTC)
 REASON = "Allowed by the policy of this agent: the tool is of tier reversible, and the amount is below its limit."
 SIZES = (
     "SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_class c "
-    "WHERE c.relnamespace = 'holdfast'::regnamespace AND (c.relname LIKE 'entry%' AND c.relkind = 'r' OR c.relname = 'chain')"
+    "WHERE c.relnamespace = 'holdfast'::regnamespace "
+    "AND (c.relname LIKE 'entry%' AND c.relkind = 'r' OR c.relname = 'chain')"
 )
 
 
