@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -102,12 +103,13 @@ def hold_lock(home: Home) -> Iterator[None]:
     """
     descriptor = os.open(home.lock, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        # Someone may be asking `is_locked` at this moment, which takes it for an instant.
-        deadline = time.monotonic() + 0.3
+        deadline = time.monotonic() + 0.3  # one that was just killed still holds it
         while not try_lock(descriptor, fcntl.LOCK_EX):
-            if time.monotonic() > deadline:
+            # Whoever asks `is_locked` at this moment shares it for an instant; only a supervisor does not share.
+            if not try_lock(descriptor, fcntl.LOCK_SH) and time.monotonic() > deadline:
                 raise AlreadyRunning(home.path)
-            time.sleep(0.01)
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # so that of two that start now, one gets it
+            time.sleep(random.uniform(0.005, 0.02))
         yield
     finally:
         os.close(descriptor)
