@@ -71,6 +71,7 @@ replays: setup ## the sessions' tests with workers that keep no workflow: every 
 
 chaos: setup ## 200 sessions while everything fails, judged by the services' log (SESSIONS= KILLS= SEED=)
 	$(BIN)/holdfast chaos --sessions $(or $(SESSIONS),200) --kills $(or $(KILLS),50) --seed $(or $(SEED),1)
+	$(BIN)/python -m pytest tests/stack/test_kills.py --kills $(or $(MOMENTS),4)
 
 clean: ## remove what the build made
 	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache
