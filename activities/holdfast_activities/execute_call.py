@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import httpx2
-from opentelemetry import propagate
 from temporalio import activity
 
 from holdfast import ids
@@ -22,16 +21,16 @@ from holdfast.contracts import REPEAT, CallOutcome, ExecuteCall
 from holdfast.errors import ToolRefused
 from holdfast.facts import Fact, Kind
 from holdfast.states import CallStatus, EffectState
-from holdfast_activities.calls.attempt import CallAttempt
 from holdfast_activities.calls.report import CallReport, log_call
 from holdfast_activities.calls.surroundings import Surroundings
-from holdfast_activities.faults import FaultPoint, FaultPoints, no_faults
+from holdfast_activities.calls.undertaking import Undertaking, carried_out, looked_up
+from holdfast_activities.faults import FaultPoints, no_faults
 from holdfast_activities.halt import Halt, wound_up
 from holdfast_activities.lease import beating
+from holdfast_activities.redaction import Redactor
 from holdfast_activities.resources import Resources
 from holdfast_activities.retries import busy, later
 from holdfast_activities.tools.book import ToolBook
-from holdfast_ledger.errors import LedgerError, LedgerUnavailable
 from holdfast_ledger.records import Busy, Claim, Granted, Refused, Settled
 from holdfast_ledger.store import Ledger
 
@@ -40,9 +39,10 @@ THREADS = 64
 HELD_CODES = frozenset({"head_missing", "effect_missing", "conflict"})
 """Refusals of a claim after which going on would be a guess."""
 CLOSED_CODES = frozenset({"saga_closed", "epoch"})
-TOLD_CODES = HELD_CODES | CLOSED_CODES | {REPEAT}
+UNWINDING = "unwinding"
+"""An attempt of it may have landed, and whoever undoes the request finds out."""
+TOLD_CODES = HELD_CODES | CLOSED_CODES | {REPEAT, UNWINDING}
 """Refusals that deny nothing by themselves: what they mean is for the session to say, or was said before."""
-TRACE_HEADERS = ("traceparent", "tracestate")
 UNSETTLED_DELAY = timedelta(seconds=30)
 
 
@@ -56,6 +56,7 @@ class CallExecutions:
         book: ToolBook,
         resources: Resources,
         secrets: Mapping[str, str],
+        redactor: Redactor | None = None,
         worker: str,
         observe: Callable[[CallReport], None] = log_call,
         effects: EffectSettings = EffectSettings(),  # noqa: B008 - frozen
@@ -65,13 +66,13 @@ class CallExecutions:
     ) -> None:
         """Args:
         secrets: what tools may read, by name: only what `[secrets] allow` lists.
+        redactor: what is cut out of results; by default the `secrets`, and credentials of known kinds.
         worker: identity that stands in the ledger's intent entries.
         observe: called once per granted attempt, whatever became of it.
         transport: what tools' requests leave by; closed with this. Plain HTTP connections where none is given.
         """
         self._ledger = ledger
         self._book = book
-        self._worker = worker
         self._transport = transport or httpx2.AsyncHTTPTransport(retries=0)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="holdfast-tool")
         self._now = now
@@ -80,11 +81,13 @@ class CallExecutions:
             book=book,
             resources=resources,
             read_secret=_reader(secrets),
+            redactor=redactor or Redactor(secrets),
             transport=self._transport,
             threads=self._threads,
             observe=observe,
             faults=faults,
             now=now,
+            worker=worker,
             lease=effects.lease,
             renewal=effects.renewal,
         )
@@ -111,19 +114,12 @@ class CallExecutions:
 
     async def _attempt(self, request: ExecuteCall, halt: Halt) -> CallOutcome | None:
         async with beating():
-            try:
-                catalogue = await self._ledger.catalogue(request.catalogue)
-            except LedgerUnavailable:
-                raise
-            except LedgerError as error:  # Postgres is older than the session
-                return CallOutcome(status=CallStatus.CANCELLED, held=str(error))
-            card = catalogue.card(request.tool)
-            if card is None:
-                held = f"the session's catalogue has no tool `{request.tool}`"
-                return CallOutcome(status=CallStatus.CANCELLED, held=held)
+            found = await looked_up(self._ledger, request.catalogue, request.tool)
+            if isinstance(found, str):
+                return CallOutcome(status=CallStatus.CANCELLED, held=found)
             if halt.reason is not None:
                 return None
-            return await self._claimed(request, catalogue, card, halt)
+            return await self._claimed(request, *found, halt)
 
     async def _claimed(
         self, request: ExecuteCall, catalogue: Catalogue, card: ToolCard, halt: Halt
@@ -138,18 +134,8 @@ class CallExecutions:
             claimed = await self._ledger.claim(claim)
         if not isinstance(claimed, Granted):
             return self._without_grant(card, claimed)
-        self._around.faults(FaultPoint.AFTER_CLAIM, card.name)
-        attempt = CallAttempt(
-            request=request,
-            effect_id=claim.effect_id,
-            grant=claimed,
-            claimed_at=sent,
-            catalogue=catalogue,
-            card=card,
-            around=self._around,
-            trace=_trace(request.trace),
-        )
-        return await attempt.run(halt)
+        work = Undertaking(claim=claim, catalogue=catalogue, card=card, trace=request.trace)
+        return await carried_out(self._around, work, claimed, sent, halt)
 
     def _claim(self, request: ExecuteCall, card: ToolCard) -> Claim:
         path = ids.call_path(request.turn, request.tool_use_id)
@@ -171,7 +157,7 @@ class CallExecutions:
             request=request.saga.request,
             attempts=request.attempts,
             lease=self._around.lease,
-            worker=self._worker,
+            worker=self._around.worker,
             authorization=authorization.model_dump(mode="json"),
             decision=authorization.decision,
             use_within=authorization.use_within,
@@ -188,6 +174,8 @@ class CallExecutions:
                 raise busy("call", claimed.retry_after)
             case Refused() if claimed.code in HELD_CODES:
                 return CallOutcome(status=CallStatus.CANCELLED, code=claimed.code, held=claimed.reason)
+            case Refused() if claimed.code == UNWINDING:
+                return CallOutcome(status=CallStatus.UNKNOWN, code="unknown", text=in_doubt(card, claimed))
             case Refused() if claimed.code in CLOSED_CODES:
                 text = f"This call was not run: {claimed.reason}."
                 return CallOutcome(status=CallStatus.CANCELLED, code=claimed.code, text=text)
@@ -226,6 +214,10 @@ def settled(row: Settled) -> CallOutcome:
     return CallOutcome.model_validate(outcome)
 
 
+def in_doubt(card: ToolCard, refused: Refused) -> str:
+    return f"The outcome of `{card.name}` is unknown: {refused.reason}. Do not call it again for the same purpose."
+
+
 def repeats(card: ToolCard, refused: Refused) -> str:
     return f"This call of `{card.name}` was not run: {refused.reason}. Do not repeat it unless told to."
 
@@ -236,13 +228,6 @@ _STATUS: Mapping[EffectState, CallStatus] = {
     EffectState.UNKNOWN: CallStatus.UNKNOWN,
     EffectState.CANCELLED: CallStatus.CANCELLED,
 }
-
-
-def _trace(given: Mapping[str, str]) -> dict[str, str]:
-    """Headers of the span around this attempt, or of the request's where there is none; no others get through."""
-    carrier: dict[str, str] = {}
-    propagate.inject(carrier)
-    return carrier or {name: given[name] for name in TRACE_HEADERS if name in given}
 
 
 def _reader(secrets: Mapping[str, str]) -> Callable[[str], str]:

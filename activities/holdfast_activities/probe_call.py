@@ -25,11 +25,11 @@ from holdfast.tools import Landed, Probe, Tool
 from holdfast_activities.calls import found, probing
 from holdfast_activities.calls.probing import Asked
 from holdfast_activities.calls.surroundings import Surroundings
+from holdfast_activities.calls.undertaking import looked_up
 from holdfast_activities.execute_call import settled
 from holdfast_activities.halt import Halt, wound_up
 from holdfast_activities.lease import beating
 from holdfast_activities.retries import later
-from holdfast_ledger.errors import LedgerError, LedgerUnavailable
 from holdfast_ledger.records import Doubt, Resolution, Settled
 
 FIRST_PAUSE = timedelta(seconds=5)
@@ -68,16 +68,12 @@ class Probings:
                 return CallOutcome(status=CallStatus.CANCELLED, held=f"Postgres has no effect {effect_id}")
             if doubt.state is not EffectState.UNKNOWN:
                 return as_it_stands(doubt)
-            try:
-                catalogue = await self._around.ledger.catalogue(request.catalogue)
-            except LedgerUnavailable:
-                raise
-            except LedgerError as error:
-                return CallOutcome(status=CallStatus.CANCELLED, held=str(error))
-            card = catalogue.card(request.tool)
-            if halt.reason is not None or card is None:
+            found = await looked_up(self._around.ledger, request.catalogue, request.tool)
+            if isinstance(found, str):
+                return CallOutcome(status=CallStatus.CANCELLED, held=found)
+            if halt.reason is not None:
                 return None
-            return await self._settle(request, effect_id, doubt, catalogue, card)
+            return await self._settle(request, effect_id, doubt, *found)
 
     async def _settle(
         self, request: ExecuteCall, effect_id: str, doubt: Doubt, catalogue: Catalogue, card: ToolCard
@@ -97,7 +93,8 @@ class Probings:
         else:
             if isinstance(asked.answer, Landed) or asked.never:
                 return await self._resolve(request, effect_id, declared, catalogue, card, args, asked)
-            state = await self._around.ledger.note_probe(request.session_id, effect_id, asked.said)
+            said = self._around.redactor.text(asked.said)
+            state = await self._around.ledger.note_probe(request.session_id, effect_id, said)
         if state is EffectState.UNKNOWN:
             raise later(
                 f"`{card.name}` cannot tell yet whether it happened", "Probe.cannot_tell", pause, ordinary=True
@@ -129,7 +126,15 @@ class Probings:
         asked: Asked,
     ) -> CallOutcome:
         landed = (
-            found.landed(declared, catalogue, card, call=request.call, args=args, value=asked.answer.result)
+            found.landed(
+                declared,
+                catalogue,
+                card,
+                call=request.call,
+                args=args,
+                value=asked.answer.result,
+                redactor=self._around.redactor,
+            )
             if isinstance(asked.answer, Landed)
             else None
         )
@@ -145,12 +150,12 @@ class Probings:
                 session_id=request.session_id,
                 state=EffectState.DONE if landed else EffectState.OPEN,
                 by=BY,
-                reason=asked.said,
+                reason=self._around.redactor.text(asked.said),
                 outcome=outcome.model_dump(mode="json"),
                 result=landed.result if landed else None,
                 shown=landed.shown if landed else None,
                 undo=landed.undo if landed else None,
-                evidence={**asked.evidence, **(landed.evidence if landed else {})},
+                evidence=self._around.redactor.evidence({**asked.evidence, **(landed.evidence if landed else {})}),
                 key_refused=asked.never,
             )
         )

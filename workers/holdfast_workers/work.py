@@ -28,6 +28,7 @@ from holdfast_ledger.stream import Flusher
 from holdfast_sagas.registry import serve
 from holdfast_workers.checkpoints import checkpoints_kept
 from holdfast_workers.config_file import load_config
+from holdfast_workers.known_secrets import redactor_of
 from holdfast_workers.sagas import load_sagas
 from holdfast_workers.settings import Settings, SettingsError
 from holdfast_workers.telemetry.worker import OFF, WorkerTelemetry
@@ -93,6 +94,7 @@ async def open_work(
             book=book,
             resources=resources_of(config, directory, ledger, environ),
             secrets={name: environ[name] for name in config.secrets.allow if name in environ},
+            redactor=redactor_of(config, settings, environ),
             worker=worker,
             observe=telemetry.observe_call,
             effects=config.effects,

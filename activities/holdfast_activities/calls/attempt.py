@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from holdfast import ids
 from holdfast.catalogue import Catalogue, ToolCard
-from holdfast.contracts import CallOutcome, ExecuteCall
+from holdfast.contracts import CallOutcome
 from holdfast.errors import DeclarationError
 from holdfast.states import CallStatus, EffectState, RecoveryClass, Tier
 from holdfast.tools import Landed, Tool, ToolContext
@@ -37,9 +37,9 @@ from holdfast_activities.faults import FaultPoint
 from holdfast_activities.halt import Halt
 from holdfast_activities.lease import renewing
 from holdfast_activities.recording import until_recorded
-from holdfast_activities.retries import backoff, later, superseded
+from holdfast_activities.retries import BACKOFF_MOST, backoff, later, superseded
 from holdfast_activities.tools.arguments import facts_of, keyword_arguments, recovery_for
-from holdfast_ledger.records import Granted, Record, Recorded
+from holdfast_ledger.records import Claim, Granted, Record, Recorded
 
 DISPATCH_WITHIN = timedelta(seconds=1)
 """Of sending the claim, on the monotonic clock: later than that, the claim is no fence any more."""
@@ -56,8 +56,7 @@ class _NotAccepted(Exception):
 
 @dataclass(kw_only=True)
 class CallAttempt:
-    request: ExecuteCall
-    effect_id: str
+    claim: Claim
     grant: Granted
     claimed_at: float
     """Monotonic time just before the claim was sent."""
@@ -65,6 +64,8 @@ class CallAttempt:
     card: ToolCard
     around: Surroundings
     trace: Mapping[str, str]
+    undo_key: str | None = None
+    longest_pause: timedelta = BACKOFF_MOST
     _started: float = field(default_factory=time.monotonic, init=False)
     _tier: Tier = field(default=Tier.IRREVERSIBLE, init=False)
     _recovery: RecoveryClass = field(default=RecoveryClass.OPERATOR, init=False)
@@ -98,7 +99,7 @@ class CallAttempt:
         raise later(
             f"`{self.card.name}`: attempt {self.grant.attempt} ended {ending.word}",
             f"Tool.{ending.code}",
-            ending.retry_after or backoff(self.grant.attempt),
+            ending.retry_after or backoff(self.grant.attempt, most=self.longest_pause),
             ordinary=ending.word == "released",
         )
 
@@ -113,7 +114,7 @@ class CallAttempt:
             return endings.unavailable(self.card, "this worker cannot run it", error=type(error).__name__)
         async with renewing(
             self.around.ledger,
-            self.effect_id,
+            self.claim.effect_id,
             self.grant.token,
             lease=self.around.lease,
             lost=lambda: halt.call("fenced"),
@@ -137,16 +138,17 @@ class CallAttempt:
         outgoing = Outgoing(
             self.around.transport, answered=lambda: self._reach(FaultPoint.AFTER_DISPATCH_BEFORE_RESPONSE)
         )
-        key = ids.idempotency_key(self.effect_id, self._keys_refused)
+        key = ids.idempotency_key(self.claim.effect_id, self._keys_refused)
         async with client_for(outgoing, key=key, trace=self.trace, timeout=self.card.timeout) as client:
             context = context_of(
                 self.around,
                 self.catalogue,
                 self.card,
                 key=key,
-                session_id=self.request.session_id,
+                session_id=self.claim.session_id,
                 client=client,
                 leash=self._leash,
+                undo_key=self.undo_key,
             )
             yield context, outgoing
 
@@ -220,8 +222,10 @@ class CallAttempt:
             return await self._done(declared, asked.answer.result, evidence=asked.evidence)
         if not asked.never:
             return endings.in_doubt(asked.said, self.card, self._recovery, asked.evidence)
+        if self.claim.settle_tries is not None:
+            return endings.did_not_happen(self.card, asked.evidence)
         sent = time.monotonic()
-        refused = await self.around.ledger.refuse_key(self.effect_id, self.grant.token, self.around.lease)
+        refused = await self.around.ledger.refuse_key(self.claim.effect_id, self.grant.token, self.around.lease)
         if refused is None:
             halt.call("fenced")
             return endings.released("a newer attempt is at work")
@@ -230,12 +234,17 @@ class CallAttempt:
 
     async def _done(self, declared: Tool, value: Any, evidence: Mapping[str, Any] | None = None) -> Ending:
         rendered = await asyncio.to_thread(
-            render, declared, value, call=self.request.call, cap=self.card.result_cap
+            render,
+            declared,
+            value,
+            call=self.claim.call or "",
+            cap=self.card.result_cap,
+            redactor=self.around.redactor,
         )
         return endings.done(rendered, evidence)
 
     def _judge(self, error: Exception, outgoing: Outgoing) -> Ending:
-        reference = f"{self.request.call}-{self.effect_id[:8]}"
+        reference = f"{self.claim.call}-{self.claim.effect_id[:8]}"
         ending = endings.judge(
             error,
             card=self.card,
@@ -263,17 +272,17 @@ class CallAttempt:
             digest=rendered.digest if rendered else "",
             size=len(rendered.result) if rendered else 0,
             code=ending.code,
-            text=ending.text,
+            text=self.around.redactor.text(ending.text) if ending.text else ending.text,
             usd=usd,
         )
         undo, undo_evidence = (
             undo_of(self.around.book.tool(self.card), self.catalogue, self._args, rendered.value)
-            if rendered and self._tier is not Tier.READ
-            else (None, {})
+            if rendered and self._tier is not Tier.READ and self.claim.kind == "call"
+            else (None, {})  # an undo is never undone
         )
         return Record(
-            effect_id=self.effect_id,
-            session_id=self.request.session_id,
+            effect_id=self.claim.effect_id,
+            session_id=self.claim.session_id,
             token=self.grant.token,
             state=ending.state,
             doubt=ending.doubt,
@@ -283,7 +292,7 @@ class CallAttempt:
             result=rendered.result if rendered else None,
             shown=rendered.shown if rendered else None,
             latency=self._latency,
-            evidence={**ending.evidence, **undo_evidence},
+            evidence=self.around.redactor.evidence({**ending.evidence, **undo_evidence}),
             undo=undo,
             usd=usd,
             failed=endings.blames_the_service(ending),
@@ -303,13 +312,13 @@ class CallAttempt:
         settled = ending.state is not EffectState.OPEN or recorded.outcome is not None
         self.around.observe(
             CallReport(
-                session_id=self.request.session_id,
-                turn=self.request.turn,
-                call=self.request.call,
+                session_id=self.claim.session_id,
+                turn=self.claim.turn,
+                call=self.claim.call or "",
                 tool=self.card.name,
                 tier=self._tier,
                 service=self.card.service,
-                effect_id=self.effect_id,
+                effect_id=self.claim.effect_id,
                 attempt=self.grant.attempt,
                 outcome=ending.word if recorded.accepted else "superseded",
                 settled=settled,

@@ -54,13 +54,25 @@ def blames_the_service(ending: Ending) -> bool | None:
 
 
 def done(rendered: Rendered, evidence: Mapping[str, Any] | None = None) -> Ending:
-    marked = {"mark": rendered.mark} if rendered.mark else {}
     return Ending(
         word="done",
         state=EffectState.DONE,
         status=CallStatus.OK,
         rendered=rendered,
-        evidence={**marked, **(evidence or {})},
+        evidence={**rendered.evidence, **(evidence or {})},
+    )
+
+
+def did_not_happen(card: ToolCard, evidence: Mapping[str, Any]) -> Ending:
+    """Its service says so, and will refuse it from now on."""
+    return Ending(
+        word="refused",
+        state=EffectState.FAILED,
+        status=CallStatus.ERROR,
+        code="permanent",
+        text=f"`{card.name}` did not happen: its service was asked, and refuses it from now on.",
+        final=True,
+        evidence=evidence,
     )
 
 

@@ -14,6 +14,7 @@ from holdfast.states import Tier
 from holdfast.tools import Tool
 from holdfast_activities.calls.rendering import render
 from holdfast_activities.calls.undo import undo_of
+from holdfast_activities.redaction import Redactor
 from holdfast_ledger.records import Undo
 
 
@@ -35,7 +36,14 @@ class Found:
 
 
 def landed(
-    declared: Tool, catalogue: Catalogue, card: ToolCard, *, call: str, args: Mapping[str, Any], value: Any
+    declared: Tool,
+    catalogue: Catalogue,
+    card: ToolCard,
+    *,
+    call: str,
+    args: Mapping[str, Any],
+    value: Any,
+    redactor: Redactor,
 ) -> Found:
     """The effect landed with `value`, as its tool would have returned it.
 
@@ -43,16 +51,15 @@ def landed(
         call: TURN.INDEX.
         args: as JSON values.
     """
-    rendered = render(declared, value, call=call, cap=card.result_cap)
+    rendered = render(declared, value, call=call, cap=card.result_cap, redactor=redactor)
     reads = card.tier is Tier.READ
     undo, evidence = (None, {}) if reads else undo_of(declared, catalogue, args, rendered.value)
-    marked = {"mark": rendered.mark} if rendered.mark else {}
     return Found(
         result=rendered.result,
         shown=rendered.shown,
         digest=rendered.digest,
         undo=undo,
-        evidence={**evidence, **marked},
+        evidence={**evidence, **rendered.evidence},
     )
 
 

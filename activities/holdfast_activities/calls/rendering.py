@@ -9,7 +9,7 @@ import base64
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
@@ -17,6 +17,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from holdfast.ids import canonical, digest
 from holdfast.tools import Tool
+from holdfast_activities.redaction import Redactor
 
 MAX_RESULT_BYTES = 16_000_000
 """Beyond this a result's head and tail are kept, not the whole."""
@@ -35,17 +36,27 @@ class Rendered:
     """The result as JSON values, for `undo_args`."""
     mark: str | None = None
     """What was wrong with it."""
+    redacted: Mapping[str, int] = field(default_factory=dict)
+    """How many secrets of which kind were cut out."""
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """What the ledger's fact of it tells."""
+        marked = {"mark": self.mark} if self.mark else {}
+        return {**marked, "redacted": dict(self.redacted)} if self.redacted else marked
 
 
-def render(declared: Tool, value: Any, *, call: str, cap: int) -> Rendered:
-    """Turn whatever a tool returned into a result. Never raises for the value's sake.
+def render(declared: Tool, value: Any, *, call: str, cap: int, redactor: Redactor) -> Rendered:
+    """Turn whatever a tool returned into a result, without secrets. Never raises for the value's sake.
 
     Args:
         call: the call's number, which the cut names for `read_result`.
         cap: characters of the result the model is shown.
     """
+    cut: Mapping[str, int] = {}
     try:
-        plain, mark = _plain(declared, value)
+        plain, mark = _plain(declared, value, redactor)
+        plain, cut = redactor.redact(plain)
         body = canonical(plain)
     except Exception as error:  # the author's types run here too; the effect has happened whatever they raise
         plain, mark = None, f"the tool returned {_kind(value)}, which could not be read ({type(error).__name__})"
@@ -59,7 +70,12 @@ def render(declared: Tool, value: Any, *, call: str, cap: int) -> Rendered:
         body = canonical(plain)
     shown = _shown(plain, call=call, cap=cap, mark=mark)
     return Rendered(
-        result=body, shown=None if shown == body else shown, digest=digest(body), value=plain, mark=mark
+        result=body,
+        shown=None if shown == body else shown,
+        digest=digest(body),
+        value=plain,
+        mark=mark,
+        redacted=cut,
     )
 
 
@@ -68,10 +84,10 @@ def readable(body: bytes) -> str:
     return _text(json.loads(body))
 
 
-def _plain(declared: Tool, value: Any) -> tuple[Any, str | None]:
+def _plain(declared: Tool, value: Any, redactor: Redactor) -> tuple[Any, str | None]:
     """JSON values for `value`, and what is wrong with it."""
     if isinstance(value, bytes | bytearray | memoryview):
-        return _binary(bytes(value))
+        return _binary(bytes(value), redactor)
     mark = None
     try:
         plain = declared.result.dump_python(declared.result.validate_python(value), mode="json")
@@ -115,7 +131,9 @@ def _finite(value: Any) -> Any:
             return value
 
 
-def _binary(value: bytes) -> tuple[Any, str]:
+def _binary(value: bytes, redactor: Redactor) -> tuple[Any, str]:
+    if len(value) <= MAX_BINARY_BYTES and redactor.holds_secret(value):
+        return None, f"the tool returned {len(value)} bytes of binary data with a secret in them; they are not kept"
     mark = f"the tool returned {len(value)} bytes of binary data (sha256 {digest(value)}), not JSON"
     if len(value) > MAX_BINARY_BYTES:
         return None, mark + "; they are not kept"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -156,6 +157,8 @@ async def found_of(app: App, ledger: Ledger, effect: Effect, given: str) -> Foun
     from holdfast.errors import DeclarationError
     from holdfast_activities.calls import found
     from holdfast_cli.commands.tool import book_of
+    from holdfast_workers.config_file import load_config
+    from holdfast_workers.known_secrets import redactor_of
 
     session = await reader_of(ledger).session(effect.session_id)
     catalogue = await ledger.catalogue(session.catalogue_digest or "")
@@ -173,7 +176,10 @@ async def found_of(app: App, ledger: Ledger, effect: Effect, given: str) -> Foun
         ) from error
     value = found.checked(declared, given)
     args = json.loads(doubt.args or b"{}")
-    return found.landed(declared, catalogue, card, call=effect.call or "", args=args, value=value)
+    redactor = redactor_of(load_config(app.settings.config), app.settings, os.environ)
+    return found.landed(
+        declared, catalogue, card, call=effect.call or "", args=args, value=value, redactor=redactor
+    )
 
 
 def report(app: App, rows: list[dict[str, Any]], outcome: str) -> int:
