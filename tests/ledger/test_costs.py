@@ -14,6 +14,8 @@ from holdfast.catalogue import AgentSpec, Catalogue
 from holdfast.pricing import PRICES, OwnPrices, cost_usd
 from holdfast.states import EffectState
 from holdfast_ledger.costs import By, CostReport, report
+from holdfast_ledger.database import named_sql
+from holdfast_ledger.positions import BEGINNING
 from holdfast_ledger.store import Ledger
 from tests.ledger.conftest import Conversation
 
@@ -151,3 +153,18 @@ async def test_turns_without_a_price_are_priced_anew_as_they_would_have_been(
 async def test_a_price_that_was_recorded_is_never_replaced(bills: Conversation, ledger: Ledger) -> None:
     own = {"claude-1": cast(Any, OWN["own"])}
     assert (await report(ledger.database, "model", reprice=own)).total.usd == Decimal("1.15")
+
+
+async def test_an_auditor_may_search_collect_and_sum_up(bills: Conversation) -> None:
+    """With the auditor's role alone: no statement needs more."""
+    async with bills.owner.transaction():
+        await bills.owner.execute("SET LOCAL ROLE holdfast_auditor")
+        found = await bills.owner.fetch(named_sql()["search"], *[None] * 14, 100)
+        beginning = [BEGINNING.recorded_at, BEGINNING.session_key, BEGINNING.seq]
+        stream = await bills.owner.fetch(named_sql()["feed"], *beginning, found[0]["recorded_at"], 100)
+        sums = await bills.owner.fetch(named_sql()["costs"], "label", None, None, None)
+        await bills.owner.fetch(
+            named_sql()["note_export"], '{"id": "1", "session_id": "trip-1", "by": "eve"}', b"{}"
+        )
+    assert len(stream) == len(found) - 1 > 5
+    assert len(sums) == 4

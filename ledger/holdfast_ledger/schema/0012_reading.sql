@@ -6,7 +6,7 @@ CREATE INDEX entry_by_time ON holdfast.entry (recorded_at);
 
 -- What a call of this tool costs by its session's catalogue, which may be nothing; null where it does not say.
 CREATE FUNCTION holdfast.declared_cost(catalogue bytea, tool text) RETURNS numeric
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, holdfast, pg_temp AS $$
 BEGIN
     RETURN (
         SELECT coalesce((card->>'cost_usd')::numeric, 0)
