@@ -25,7 +25,7 @@ COMMANDS = {
     "session": Entry(f"{WHERE}.session:session", "List and show sessions.", MANAGE),
     "approval": Entry(f"{WHERE}.approval:approval", "List what waits for a person.", MANAGE),
     "effect": Entry(f"{WHERE}.effect:effect", "List, show and resolve what reached outside.", MANAGE),
-    "saga": Entry(f"{WHERE}.saga:saga", "List what each request did as one.", MANAGE),
+    "saga": Entry(f"{WHERE}.saga:saga", "List, start, stop and resolve what is done as one.", MANAGE),
     "tool": Entry(f"{WHERE}.tool:tool", "List, show and check tools; stop them.", MANAGE),
     "agent": Entry(f"{WHERE}.agent:agent", "List and show agents.", MANAGE),
     "ledger": Entry(f"{WHERE}.ledger:ledger", "Show, verify and export the record.", MANAGE),

@@ -13,7 +13,14 @@ from holdfast import ids
 from holdfast.states import EffectState, SagaState, SessionStatus
 from holdfast_ledger import parameters, places
 from holdfast_ledger.database import Database
-from holdfast_ledger.errors import AmbiguousId, ContentErased, EffectMissing, KeyMissing, SessionMissing
+from holdfast_ledger.errors import (
+    AmbiguousId,
+    ContentErased,
+    EffectMissing,
+    KeyMissing,
+    SagaMissing,
+    SessionMissing,
+)
 from holdfast_ledger.sealing import ALTERED, CLEAR, Erased, Seal, is_sealed_text
 from holdfast_ledger.vault import Vault
 from holdfast_ledger.views import Approval, Attempt, Effect, Entry, Erasure, Saga, Session, Tokens, Turn
@@ -76,6 +83,13 @@ class Reader:
         found = await self._one_id("effect_ids", prefix, "effect")
         if found is None:
             raise EffectMissing(f"There is no effect whose id begins with `{prefix}`.")
+        return found
+
+    async def saga_id(self, prefix: str) -> str:
+        """The one saga whose id is, or begins with, `prefix`. Raises `SagaMissing`, `AmbiguousId`."""
+        found = await self._one_id("saga_ids", prefix, "saga")
+        if found is None:
+            raise SagaMissing(f"There is no saga whose id begins with `{prefix}`.")
         return found
 
     async def _one_id(self, statement: str, prefix: str, noun: str) -> str | None:

@@ -196,17 +196,21 @@ class Attempt(View):
 
 
 class Saga(View):
-    """One saga. `standing`: its effects above tier read that are done; `undoable`: those with an undo."""
+    """One saga. `standing`: effects above tier read, done and not undone; `undoable`: those with an undo."""
 
     id: str
     session_id: str
     request: int
+    name: str | None
+    """Of a code-defined one; None where a session's request opened it."""
+    version: str | None
     state: SagaState
     epoch: int
     reason: str | None
     opened_at: datetime
     closed_at: datetime | None
     standing: int
+    undone: int
     unknown: int
     undoable: int
 

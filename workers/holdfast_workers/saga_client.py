@@ -5,34 +5,40 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from pydantic import BaseModel
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.common import RetryPolicy, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError, WorkflowAlreadyStartedError
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from holdfast import ids
 from holdfast.errors import HoldfastError
 from holdfast.messages import Command, Principal
 from holdfast.saga_contracts import (
     SAGA_WORKFLOW,
+    SWEEP_WORKFLOW,
     UNWIND_WORKFLOW,
     SagaInput,
     SagaResult,
+    SweepInput,
+    SweepResult,
     UnwindInput,
     UnwindResult,
     unwind_id,
 )
 from holdfast.states import SagaState
 from holdfast.wire import Wire
-from holdfast_ledger.sagas import Sagas
+from holdfast_ledger.saga_records import Moved, SagaResolution
 from holdfast_ledger.store import Ledger
 from holdfast_workers.sending import Delivered, Rejected, check_session_id, new_id
 
 STARTED_WITH = "start_digest"
 """Memo of a `SagaRun`: what it was started with, so that its id is not used for another start unnoticed."""
+AGAIN = WorkflowIDReusePolicy.ALLOW_DUPLICATE
+FORWARD = (SagaState.OPEN, SagaState.COMMITTING, SagaState.FORWARD_PENDING)
 ONCE = RetryPolicy(maximum_attempts=1)
 """A saga that could not begin is refused for good."""
 
@@ -92,13 +98,12 @@ class SagaCommands(ABC):
 
         What landed answers from its row. Raises `Rejected` for a session's own, and the ledger's `SagaMissing`.
         """
-        found = await Sagas(self.ledger.database, self.ledger.vault).row(saga_id)
+        found = await self.ledger.sagas.row(saga_id)
         if found.name is None:
             raise Rejected(f"{saga_id} was opened by a session's request; the session goes on with it", "not_code")
-        start = SagaInput(name=found.name, version=found.version, args=found.input or {}, parent=found.parent)
+        start = SagaInput.model_validate(found.input or {"name": found.name, "version": found.version})
         digest = ids.digest(ids.canonical(start.model_dump(mode="json")))
-        again = WorkflowIDReusePolicy.ALLOW_DUPLICATE
-        return StartedSaga(saga_id=saga_id, fresh=await self._start_saga(saga_id, start, digest, reuse=again))
+        return StartedSaga(saga_id=saga_id, fresh=await self._start_saga(saga_id, start, digest, reuse=AGAIN))
 
     async def saga_result(self, saga_id: str) -> SagaResult:
         """Wait until its run has ended. FORWARD_PENDING, HELD and STUCK are no ends: a person helps it on.
@@ -135,7 +140,7 @@ class SagaCommands(ABC):
                 UNWIND_WORKFLOW,
                 UnwindInput(session_id=session_id, saga_id=saga_id, reason=reason, by=by, trace=self._trace(None)),
                 id=unwind_id(saga_id),
-                task_queue=self._task_queue,
+                task_queue=await self._queue_of(session_id),
                 id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                 static_summary=f"unwind {saga_id}: {reason}"[:200],
@@ -145,6 +150,42 @@ class SagaCommands(ABC):
         except RPCError as error:
             raise self._explained(saga_id, error) from error
         return True
+
+    async def resolve_saga(self, resolution: SagaResolution) -> Moved:
+        """Record what a person says of a saga, then let it go on; where nobody can start it now, the sweep will.
+
+        Raises `Rejected` where it cannot be done, with why and what can.
+        """
+        moved = await self.ledger.sagas.resolve(resolution)
+        if moved.code:
+            raise Rejected(moved.said, "not_found" if moved.code == "missing" else moved.code)
+        if moved.state is SagaState.UNWINDING:
+            reason = f"{resolution.what}: {resolution.reason}"
+            await self.start_unwind(resolution.session_id, resolution.saga_id, by=resolution.by, reason=reason)
+        elif moved.state in FORWARD and resolution.saga_id == resolution.session_id:
+            await self.go_on_with_saga(resolution.saga_id)
+        return moved
+
+    async def sweep(self, *, force: bool = False) -> SweepResult:
+        """Look for sagas whose workflow died, now; joins a sweep that runs."""
+        handle: WorkflowHandle[Any, SweepResult] = await self.temporal.start_workflow(
+            SWEEP_WORKFLOW,
+            SweepInput(force=force, older_than=timedelta(0)),
+            id=f"sweep-{self._task_queue}-by-hand",
+            task_queue=self._task_queue,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            result_type=SweepResult,
+        )
+        return await handle.result()
+
+    async def _queue_of(self, workflow_id: str) -> str:
+        """Whose workers have the code that this workflow ran with; our own where Temporal does not know it."""
+        try:
+            return (await self.temporal.get_workflow_handle(workflow_id).describe()).task_queue
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return self._task_queue
+            raise
 
     async def unwind_result(self, saga_id: str) -> UnwindResult:
         """Wait for the end of the newest `Unwind` of this saga."""
@@ -173,7 +214,7 @@ class SagaCommands(ABC):
                 SAGA_WORKFLOW,
                 start,
                 id=saga_id,
-                task_queue=self._task_queue,
+                task_queue=self._task_queue if reuse is not AGAIN else await self._queue_of(saga_id),
                 id_reuse_policy=reuse,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                 retry_policy=ONCE,

@@ -1,39 +1,75 @@
-"""`saga list`: what each request did as one, and whether it stands."""
+"""`saga list | show`: what each request, and each code-defined saga, did as one. The other verbs have modules."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from holdfast_cli.app import App
-from holdfast_cli.commanding import Group, command, pass_app
+from holdfast_cli.commanding import Entry, LazyGroup, command, pass_app
 from holdfast_cli.exits import Exit
 from holdfast_cli.finding import find_session, reader_of
+from holdfast_cli.output import cell, shortened, table
 
 if TYPE_CHECKING:
+    from holdfast_ledger.saga_records import SagaRow, SagaStep
     from holdfast_ledger.views import Saga
 
 STATES = ("OPEN", "COMMITTING", "UNWINDING", "COMMITTED", "ABORTED", "HELD", "STUCK", "FORWARD_PENDING")
 
 FIELDS = {
     "id": "its id",
-    "session_id": "its session",
-    "request": "number of the request that opened it",
+    "session_id": "its session; of a code-defined one, its own id",
+    "request": "number of the request that opened it; 0 of a code-defined one",
+    "name": "of a code-defined one",
+    "version": "of a code-defined one",
     "state": "OPEN, COMMITTING, UNWINDING, COMMITTED, ABORTED, HELD, STUCK or FORWARD_PENDING",
     "epoch": "raised when it is unwound: older attempts are refused",
     "reason": "why it is where it is",
     "opened_at": "when it began",
     "closed_at": "when it ended; null while it stands open",
-    "standing": "effects above tier read that are done",
+    "standing": "effects above tier read that are done and not undone",
+    "undone": "those that were undone",
     "unknown": "effects nobody knows the outcome of",
     "undoable": "effects that are done and can be undone",
 }
+STEP_FIELDS = (
+    "effect_id",
+    "call",
+    "tool",
+    "tier",
+    "state",
+    "order",
+    "undo_tool",
+    "undo_state",
+    "undo_said",
+    "waived",
+)
+SHOW_FIELDS = {
+    "id": "its id",
+    "session_id": "its session; of a code-defined one, its own id",
+    "state": "where it stands",
+    "reason": "why",
+    "past_pivot": "whether it can only go forward",
+    "steps": f"those above tier read, newest first: {', '.join(STEP_FIELDS)}",
+    "next": "commands that a person may give now",
+}
+
+HERE = "holdfast_cli.commands.saga"
+VERBS = {
+    "list": Entry(f"{HERE}:list_sagas", "List sagas, oldest first."),
+    "show": Entry(f"{HERE}:show", "Show a saga's steps, what undid them, and what can be done now."),
+    "start": Entry(f"{HERE}_start:start", "Start a saga that code defines."),
+    "abort": Entry(f"{HERE}_start:abort", "Stop a code-defined saga and undo what it did."),
+    "resolve": Entry(f"{HERE}_resolve:resolve", "Say how a saga goes on that is HELD, STUCK or FORWARD_PENDING."),
+    "sweep": Entry(f"{HERE}_start:sweep", "Look now for sagas whose workflow died."),
+}
 
 
-@click.group("saga", cls=Group)
+@click.group("saga", cls=LazyGroup, entries=VERBS)
 def saga() -> None:
-    """List what each request did as one."""
+    """List, start, stop and resolve what is done as one."""
 
 
 @command(
@@ -48,7 +84,7 @@ def saga() -> None:
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many.")
 @pass_app
 def list_sagas(app: App, session: str | None, states: tuple[str, ...], limit: int) -> int:
-    """List sagas, oldest first. One that is HELD or STUCK needs a person."""
+    """List sagas, oldest first. One that is HELD, STUCK or FORWARD_PENDING needs a person."""
     from holdfast.states import SagaState
 
     async def read() -> list[Saga]:
@@ -64,8 +100,8 @@ def list_sagas(app: App, session: str | None, states: tuple[str, ...], limit: in
         "id": "saga",
         "state": "state",
         "standing": "standing",
+        "undone": "undone",
         "unknown": "unknown",
-        "undoable": "undoable",
         "opened_at": "opened",
         "reason": "reason",
     }
@@ -73,4 +109,74 @@ def list_sagas(app: App, session: str | None, states: tuple[str, ...], limit: in
     return Exit.DONE
 
 
-saga.add_command(list_sagas)
+@command(
+    "show",
+    examples=(
+        "holdfast saga show 0198a7c2-1f3b-7c44-9d11-6f1c2a9e5b01/request-1",
+        "holdfast saga show trip-7 --json",
+    ),
+    fields=SHOW_FIELDS,
+)
+@click.argument("saga_id", metavar="SAGA")
+@pass_app
+def show(app: App, saga_id: str) -> int:
+    """Show a saga: its steps, newest first, what undid each, and what a person can do about it now."""
+
+    async def read() -> tuple[SagaRow, tuple[SagaStep, ...]]:
+        async with app.ledger() as ledger:
+            found = await reader_of(ledger).saga_id(saga_id)
+            row = await ledger.sagas.row(found)
+            return row, await ledger.sagas.steps(row.session_id, found)
+
+    row, steps = app.run(read())
+    record: dict[str, Any] = {
+        "id": row.saga_id,
+        "session_id": row.session_id,
+        "state": row.state,
+        "reason": row.reason,
+        "past_pivot": row.past_pivot,
+        "steps": [{name: getattr(step, name) for name in STEP_FIELDS} for step in steps],
+        "next": options_of(row, steps),
+    }
+    app.out.one(record, rendered(row, steps), quiet=str(row.state))
+    return Exit.DONE
+
+
+def rendered(row: SagaRow, steps: tuple[SagaStep, ...]) -> str:
+    what = f"{row.name} {row.version}" if row.name else f"of session {row.session_id}"
+    lines = [
+        f"saga {row.saga_id} ({what})",
+        f"{row.state}: {shortened(row.reason)}" if row.reason else str(row.state),
+    ]
+    if steps:
+        cells = [[step.call, step.tool, step.state, *undo_cells(step)] for step in steps]
+        lines += ["", table(cells, ["step", "tool", "state", "undo", "undone"])]
+    if options := options_of(row, steps):
+        lines += ["", "What you can do:", *(f"  {option}" for option in options)]
+    return "\n".join(lines)
+
+
+def undo_cells(step: SagaStep) -> list[str]:
+    if step.waived:
+        return [cell(step.undo_tool), step.waived.replace("_", " ")]
+    said = f": {shortened(step.undo_said, 80)}" if step.undo_said and step.undo_state != "DONE" else ""
+    return [cell(step.undo_tool), f"{step.undo_state}{said}" if step.undo_state else "-"]
+
+
+def options_of(row: SagaRow, steps: tuple[SagaStep, ...]) -> list[str]:
+    """Commands that help this saga on, for one that waits for a person."""
+    resolve = f'holdfast saga resolve {row.saga_id} --reason "..."'
+    unknown = [step for step in steps if step.state == "UNKNOWN" and not step.waived]
+    settle = [f"holdfast effect resolve {step.effect_id[:12]} ..." for step in unknown]
+    if row.state == "FORWARD_PENDING":
+        return [*settle, f"{resolve} --retry"]
+    if row.state == "STUCK":
+        stuck = [step for step in steps if step.undo_state == "FAILED" and not step.waived]
+        each = [f"{resolve} --{what} {step.call}" for step in stuck for what in ("edit", "mark-done", "waive")]
+        return [f"{resolve} --retry", *each]
+    if row.state == "HELD":
+        return [*settle, f"{resolve} --retry" if row.goal else f"{resolve} --unwind", f"{resolve} --keep"]
+    return []
+
+
+__all__ = ["FIELDS", "STATES", "saga"]

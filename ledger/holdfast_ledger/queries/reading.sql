@@ -27,6 +27,9 @@ SELECT id FROM holdfast.session WHERE id ^@ $1 AND (NOT id ^@ '@' OR $1 ^@ '@') 
 -- name: effect_ids
 SELECT effect_id AS id FROM holdfast.effect WHERE effect_id ^@ $1 ORDER BY effect_id LIMIT $2
 
+-- name: saga_ids
+SELECT id FROM holdfast.saga WHERE id ^@ $1 ORDER BY id LIMIT $2
+
 -- name: timeline
 -- Entries after a sequence number, oldest first.
 SELECT e.seq, e.kind, e.at, e.recorded_at, e.turn, e.call, e.effect_id, e.token, e.saga_id, e.tool, e.tier,
@@ -79,15 +82,22 @@ FROM holdfast.attempt a JOIN holdfast.effect e USING (effect_id) JOIN holdfast.s
 WHERE a.effect_id = $1 ORDER BY a.token
 
 -- name: sagas
-SELECT g.id, s.id AS session_id, g.request, g.state, g.epoch, g.reason, g.opened_at, g.closed_at,
-       count(e.effect_id) FILTER (WHERE e.state = 'DONE' AND e.tier <> 'read') AS standing,
+SELECT g.id, s.id AS session_id, g.request, g.name, g.version, g.state, g.epoch, g.reason, g.opened_at, g.closed_at,
+       count(e.effect_id) FILTER (
+           WHERE e.state = 'DONE' AND e.tier <> 'read' AND u.state IS DISTINCT FROM 'DONE'
+             AND e.waived IS DISTINCT FROM 'undone_by_hand'
+       ) AS standing,
+       count(e.effect_id) FILTER (WHERE u.state = 'DONE' OR e.waived = 'undone_by_hand') AS undone,
        count(e.effect_id) FILTER (
            WHERE holdfast.left_in_doubt(e.state, e.doubt, e.recovery, e.lease_until, g.state)
        ) AS unknown,
-       count(e.effect_id) FILTER (WHERE e.state = 'DONE' AND e.undo_tool IS NOT NULL) AS undoable
+       count(e.effect_id) FILTER (
+           WHERE e.state = 'DONE' AND e.undo_tool IS NOT NULL AND u.state IS DISTINCT FROM 'DONE'
+       ) AS undoable
 FROM holdfast.saga g
 JOIN holdfast.session s USING (session_key)
 LEFT JOIN holdfast.effect e ON e.saga_id = g.id AND e.kind = 'call'
+LEFT JOIN holdfast.effect u ON u.undo_of = e.effect_id
 WHERE ($1::text IS NULL OR s.id = $1) AND ($2::text[] IS NULL OR g.state = ANY($2))
 GROUP BY g.id, s.id, s.session_key ORDER BY g.opened_at LIMIT $3
 
