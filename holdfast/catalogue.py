@@ -75,6 +75,7 @@ class ToolCard(Wire):
     required: bool = True
     fallback: str | None = None
     undo: str | None = None
+    undo_if_unknown: str | None = None
     never_undone: str | None = None
     owner: str | None = None
     runbook: str | None = None
@@ -136,3 +137,7 @@ class Catalogue(Wire):
 
     def card(self, name: str) -> ToolCard | None:
         return next((card for card in self.tools if card.name == name), None)
+
+    def compensation(self, name: str | None) -> ToolCard | None:
+        """The undo that a tool names, by its own name or by `module:attribute`."""
+        return next((card for card in self.compensations if name and name in (card.name, card.source)), None)

@@ -52,6 +52,8 @@ class ToolEntry(Strict):
     """Characters of a result the model sees; the whole is kept."""
     undo: str | None = None
     """The compensating tool: a `[tools.NAME]` name or `module:attribute`."""
+    undo_if_unknown: str | None = None
+    """The tool that undoes it by its key where nobody knows whether it happened: a name like that of `undo`."""
     never_undone: str | None = None
     """Why it cannot be undone; the tool asks a person first."""
     description: str | None = None

@@ -60,6 +60,11 @@ def call_path(turn: int, tool_use_id: str) -> str:
     return f"turn-{turn}/{tool_use_id}"
 
 
+def step_path(step: str) -> str:
+    """Of a step of a code-defined saga; its head is empty, so that a reset finds what landed."""
+    return f"step/{step}"
+
+
 def first_head(session_id: str) -> Digest:
     """The head of a session without messages."""
     return Digest(_hash("holdfast.head.1", session_id))

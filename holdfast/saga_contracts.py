@@ -24,6 +24,8 @@ from holdfast.wire import Wire
 SAGA_WORKFLOW = "SagaRun"
 UNWIND_WORKFLOW = "Unwind"
 SWEEP_WORKFLOW = "Sweep"
+UNDO_ATTEMPTS = 20
+"""Of one undo: with pauses that grow to minutes, more than an hour of a service's absence."""
 MAX_STEP_BYTES = 16 * 1024
 """Of a step's arguments, and of its result: they stay in history."""
 

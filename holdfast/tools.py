@@ -132,6 +132,8 @@ class ToolContext:
     labels: Mapping[str, str] = field(default_factory=dict)
     deadline: datetime
     dry_run: bool = False
+    undo_key: str | None = None
+    """For a tool that undoes another's effect: the key that effect was sent with."""
     http: httpx2.AsyncClient
     """Sends the idempotency key and the trace context, and never retries by itself."""
     transaction: Any = None
@@ -170,6 +172,9 @@ class Tool:
     undo: Tool | str | Never | None = None
     undo_args: Callable[[dict[str, Any], Any], dict[str, Any]] | None = None
     """Arguments of the undo from (arguments, result), both as JSON values."""
+    undo_if_unknown: Tool | str | None = None
+    """Undoes it if it happened, where nobody knows whether it did: finds it by `ToolContext.undo_key`, and takes of
+    the arguments what it needs. That there is nothing to undo is success."""
     facts: Callable[..., Mapping[str, Any]] | None = None
     """What policy may know of these arguments, `facts(**arguments)`: pure, flat, at most `MAX_FACTS_BYTES`.
     `tier` in it overrides the declared one; raising `ToolRefused` tells the model why such a call cannot run."""
@@ -222,9 +227,17 @@ class Tool:
     @property
     def undo_name(self) -> str | None:
         """Name of the compensating tool, if it can be undone."""
-        if isinstance(self.undo, Tool):
-            return self.undo.name
-        return self.undo if isinstance(self.undo, str) else None
+        return _named(self.undo)
+
+    @property
+    def undo_if_unknown_name(self) -> str | None:
+        return _named(self.undo_if_unknown)
+
+
+def _named(other: Tool | str | Never | None) -> str | None:
+    if isinstance(other, Tool):
+        return other.name
+    return other if isinstance(other, str) else None
 
 
 def _hints(fn: Callable[..., Any]) -> dict[str, Any]:
@@ -268,6 +281,7 @@ def tool(
     result_cap: int = DEFAULT_RESULT_CAP,
     undo: Tool | str | Never | None = None,
     undo_args: Callable[[dict[str, Any], Any], dict[str, Any]] | None = None,
+    undo_if_unknown: Tool | str | None = None,
     facts: Callable[..., Mapping[str, Any]] | None = None,
     semantic_key: Callable[..., str] | None = None,
     semantic_window: timedelta | str = DEFAULT_WINDOW,
@@ -381,5 +395,13 @@ def _unguarded(declared: Tool) -> Iterator[str]:
         yield "a read may be repeated, so it has no semantic key"
     if isinstance(declared.undo, Never) and declared.tier is Tier.READ:
         yield "a read has nothing to undo"
+    unknown = declared.undo_if_unknown
+    if unknown is not None and declared.tier is Tier.READ:
+        yield "a read has nothing to undo, known or not"
+    if isinstance(unknown, Tool) and unknown.context_parameter is None:
+        yield (
+            f"its undo_if_unknown `{unknown.name}` needs a `ToolContext` parameter: "
+            "what may have happened is found by `ctx.undo_key`"
+        )
     if declared.semantic_window <= timedelta(0):
         yield "semantic_window must be above zero"

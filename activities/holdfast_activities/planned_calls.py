@@ -143,14 +143,15 @@ class _Planner:
                 salt=salt,
                 digest=digest,
                 preview=checked.preview,
-                semantic_key=self._semantic_key(card, checked.means),
+                semantic_key=semantic_key(card, self._catalogue, self._request.session_id, checked.means),
             )
         )
         return None
 
-    def _semantic_key(self, card: ToolCard, means: str | None) -> str | None:
-        if means is None:
-            return None
-        tenant = self._catalogue.principal.tenant or ""
-        scope_id = self._request.session_id if card.repeat_scope == "session" else tenant
-        return ids.semantic_key(card.name, card.repeat_scope, scope_id, means)
+
+def semantic_key(card: ToolCard, catalogue: Catalogue, session_id: str, means: str | None) -> str | None:
+    """What an effect shares with every other that means the same. `means`: see `CheckedCall`."""
+    if means is None:
+        return None
+    scope_id = session_id if card.repeat_scope == "session" else catalogue.principal.tenant or ""
+    return ids.semantic_key(card.name, card.repeat_scope, scope_id, means)

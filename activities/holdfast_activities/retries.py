@@ -32,7 +32,7 @@ def superseded(what: str) -> ApplicationError:
     return later(f"a newer attempt of this {what} is at work", "EffectFenced", LEASE, ordinary=True)
 
 
-def backoff(attempt: int) -> timedelta:
+def backoff(attempt: int, *, most: timedelta = BACKOFF_MOST) -> timedelta:
     """The pause after the effect's attempt of this number: exponential, bounded, with jitter."""
     doublings = min(attempt - 1, 10)  # beyond, the bound holds anyway
-    return min(BACKOFF_FIRST * float(2**doublings), BACKOFF_MOST) * random.uniform(0.5, 1.0)
+    return min(BACKOFF_FIRST * float(2**doublings), most) * random.uniform(0.5, 1.0)

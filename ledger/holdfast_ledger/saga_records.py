@@ -111,6 +111,11 @@ class StepArguments:
     """What a step was sent with (`args`, under the key its effect id and `keys_refused` make), and its undo's."""
 
     state: EffectState
+    turn: int
+    call: str
+    tool: str
+    tier: Tier
+    fingerprint: str
     args: bytes
     salt: bytes
     keys_refused: int

@@ -249,6 +249,11 @@ class Sagas:
         undo_args = row["undo_args"]
         return StepArguments(
             state=EffectState(row["state"]),
+            turn=row["turn"],
+            call=row["call"],
+            tool=row["tool"],
+            tier=Tier(row["tier"]),
+            fingerprint=row["fingerprint"],
             args=seal.open(places.effect("args", effect_id), row["args"]),
             salt=row["args_salt"] or b"",
             keys_refused=row["keys_refused"],

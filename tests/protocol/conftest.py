@@ -21,6 +21,7 @@ from holdfast.messages import Principal
 from holdfast.states import EffectState, RecoveryClass
 from holdfast_activities import execute_call as execute_call_module
 from holdfast_activities.calls import attempt as call_attempt
+from holdfast_activities.calls import undertaking
 from holdfast_activities.execute_call import CallExecutions
 from holdfast_activities.resources import Resources
 from holdfast_activities.tools.arguments import CheckedCall, check_call
@@ -258,7 +259,7 @@ def stage(servers: ServerAddresses, template: str, tmp_path_factory: pytest.Temp
     loop = asyncio.new_event_loop()
     loop.set_task_factory(factory)
     patch = pytest.MonkeyPatch()
-    for module in (call_attempt, execute_call_module):
+    for module in (call_attempt, execute_call_module, undertaking):
         patch.setattr(module, "time", Clock)
     context = cloned(servers, template)
     addresses = loop.run_until_complete(context.__aenter__())

@@ -28,6 +28,22 @@ from holdfast.contracts import (
     TurnResult,
 )
 from holdfast.errors import HoldfastError
+from holdfast.saga_contracts import (
+    BeginUnwind,
+    Compensate,
+    EndSaga,
+    EndUnwind,
+    ExecuteStep,
+    FindOrphans,
+    HoldSaga,
+    OpenSaga,
+    OrphanPage,
+    SagaPlan,
+    SettleEffect,
+    StepOutcome,
+    UnwindPlan,
+)
+from holdfast.states import EffectState, SagaState
 from holdfast_activities.faults import FaultPoints, no_faults
 from holdfast_workers.converter import data_converter
 from holdfast_workers.sandbox import sandboxed_runner
@@ -95,6 +111,15 @@ class Desk:
             self.probe_call,
             self.flush_facts,
             self.close_session,
+            self.open_saga,
+            self.execute_step,
+            self.end_saga,
+            self.begin_unwind,
+            self.compensate,
+            self.settle_effect,
+            self.end_unwind,
+            self.hold_saga,
+            self.find_orphans,
         ]
 
     @activity.defn
@@ -120,6 +145,42 @@ class Desk:
     @activity.defn
     async def close_session(self, request: CloseSession) -> None:
         await self.work.sessions.close_session(request)
+
+    @activity.defn
+    async def open_saga(self, request: OpenSaga) -> SagaPlan:
+        return await self.work.sagas.open_saga(request)
+
+    @activity.defn
+    async def execute_step(self, request: ExecuteStep) -> StepOutcome:
+        return await self.work.steps.execute_step(request)
+
+    @activity.defn
+    async def end_saga(self, request: EndSaga) -> SagaState:
+        return await self.work.sagas.end_saga(request)
+
+    @activity.defn
+    async def begin_unwind(self, request: BeginUnwind) -> UnwindPlan:
+        return await self.work.unwindings.begin_unwind(request)
+
+    @activity.defn
+    async def compensate(self, request: Compensate) -> StepOutcome:
+        return await self.work.compensations.compensate(request)
+
+    @activity.defn
+    async def settle_effect(self, request: SettleEffect) -> EffectState:
+        return await self.work.settlements.settle_effect(request)
+
+    @activity.defn
+    async def end_unwind(self, request: EndUnwind) -> SagaState:
+        return await self.work.unwindings.end_unwind(request)
+
+    @activity.defn
+    async def hold_saga(self, request: HoldSaga) -> bool:
+        return await self.work.sagas.hold_saga(request)
+
+    @activity.defn
+    async def find_orphans(self, request: FindOrphans) -> OrphanPage:
+        return await self.work.orphans.find_orphans(request)
 
 
 def _converter(existing: DataConverter | None) -> DataConverter:

@@ -15,14 +15,20 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from holdfast.config import Config
+from holdfast_activities.compensate import Compensations
 from holdfast_activities.execute_call import CallExecutions
 from holdfast_activities.faults import FaultPoints, no_faults
 from holdfast_activities.messages_api.client import open_client
 from holdfast_activities.model_turn import ModelTurns
 from holdfast_activities.opening import Openings
+from holdfast_activities.orphans import Orphans
 from holdfast_activities.probe_call import Probings
 from holdfast_activities.resources import Resources
+from holdfast_activities.saga_openings import SagaOpenings
+from holdfast_activities.saga_steps import StepExecutions
+from holdfast_activities.settle_effect import Settlements
 from holdfast_activities.tools.book import ToolBook
+from holdfast_activities.unwinding import Unwindings
 from holdfast_ledger.standing import read_standing
 from holdfast_ledger.stream import Flusher
 from holdfast_sagas.registry import serve
@@ -49,6 +55,12 @@ class Work:
     turns: ModelTurns
     calls: CallExecutions
     probes: Probings
+    sagas: SagaOpenings
+    steps: StepExecutions
+    compensations: Compensations
+    settlements: Settlements
+    unwindings: Unwindings
+    orphans: Orphans
 
 
 @asynccontextmanager
@@ -102,14 +114,10 @@ async def open_work(
         )
         opened.push_async_callback(calls.close)
         await opened.enter_async_context(telemetry.watching(lambda: read_standing(ledger.database)))
+        searchable = await has_search_attributes(client)
         yield Work(
             ledger=ledger,
-            sessions=Openings(
-                ledger=ledger,
-                book=book,
-                search_attributes=await has_search_attributes(client),
-                faults=faults,
-            ),
+            sessions=Openings(ledger=ledger, book=book, search_attributes=searchable, faults=faults),
             turns=ModelTurns(
                 ledger=ledger,
                 client=model,
@@ -123,6 +131,12 @@ async def open_work(
             ),
             calls=calls,
             probes=Probings(calls.surroundings),
+            sagas=SagaOpenings(ledger=ledger, book=book, search_attributes=searchable),
+            steps=StepExecutions(calls.surroundings),
+            compensations=Compensations(calls.surroundings),
+            settlements=Settlements(calls.surroundings),
+            unwindings=Unwindings(ledger=ledger, search_attributes=searchable),
+            orphans=Orphans(ledger.sagas, client),
         )
 
 

@@ -20,6 +20,7 @@ def context_of(
     session_id: str,
     client: httpx2.AsyncClient,
     leash: running.Leash,
+    undo_key: str | None = None,
 ) -> ToolContext:
     principal = catalogue.principal
     return ToolContext(
@@ -30,6 +31,7 @@ def context_of(
         tenant=principal.tenant,
         roles=principal.roles,
         labels=principal.labels,
+        undo_key=undo_key,
         deadline=around.now() + card.timeout,
         http=client,
         read_secret=around.read_secret,

@@ -19,8 +19,7 @@ def undo_of(
     Args:
         args, result: as JSON values.
     """
-    name = declared.undo_name
-    card = next((each for each in catalogue.compensations if each.name == name), None) if name else None
+    card = catalogue.compensation(declared.undo_name)
     if card is None:
         return None, {}
     try:
@@ -31,6 +30,17 @@ def undo_of(
     missing = [key for key in card.input_schema.get("required", ()) if key not in made]
     evidence = {"undo_missing": missing} if missing else {}
     return Undo(tool=card.name, version=card.version, args=body), evidence
+
+
+def unknown_undo_args(declared: Tool, card: ToolCard, args: Mapping[str, Any]) -> dict[str, Any]:
+    """What the `undo_if_unknown` of a step takes: the arguments it names, else what `undo_args` makes of them.
+
+    Raises whatever the author's `undo_args` raises without a result.
+    """
+    made = _by_name(card, args, None)
+    if declared.undo_args is None or set(card.input_schema.get("required", ())) <= set(made):
+        return made
+    return declared.undo_args(dict(args), None)
 
 
 def _by_name(card: ToolCard, args: Mapping[str, Any], result: Any) -> dict[str, Any]:

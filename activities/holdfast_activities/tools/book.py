@@ -118,7 +118,7 @@ class ToolBook:
 
     def undo(self, forward: Tool) -> ToolCard | None:
         """The tool that undoes another. Raises DeclarationError where one is named and cannot be found."""
-        found = self._undo_of(forward)
+        found = self._named(forward.undo)
         return card_of(found.tool, found.source) if found else None
 
     def problems(self) -> list[str]:
@@ -194,28 +194,27 @@ class ToolBook:
         """The compensations of these tools, by name: all of them must exist before a session starts."""
         undos: dict[str, _Found] = {}
         for each in found.values():
-            try:
-                if (undo := self._undo_of(each.tool)) is not None:
-                    undos[undo.tool.name] = undo
-            except DeclarationError as error:
-                problems.append(f"the undo of `{each.tool.name}`: {error}")
+            for named in (each.tool.undo, each.tool.undo_if_unknown):
+                try:
+                    if (undo := self._named(named)) is not None:
+                        _add(undos, undo)
+                except DeclarationError as error:
+                    problems.append(f"the undo of `{each.tool.name}`: {error}")
         return undos
 
-    def _undo_of(self, forward: Tool) -> _Found | None:
-        if isinstance(forward.undo, str):
-            return self._find(forward.undo)
-        if not isinstance(forward.undo, Tool):
+    def _named(self, undo: Tool | str | Never | None) -> _Found | None:
+        if isinstance(undo, str):
+            return self._find(undo)
+        if not isinstance(undo, Tool):
             return None
-        name = forward.undo.name
-        if BUILTIN.get(name) is forward.undo:
-            return self._find(name)
-        return _Found(forward.undo, reference_of(forward.undo))
+        if BUILTIN.get(undo.name) is undo:
+            return self._find(undo.name)
+        return _Found(undo, reference_of(undo))
 
 
 def card_of(declared: Tool, source: str) -> ToolCard:
     """The tool as the catalogue keeps it."""
     recovery = declared.recovery
-    undo = declared.undo_name
     return ToolCard(
         name=declared.name,
         version=declared.version,
@@ -231,7 +230,8 @@ def card_of(declared: Tool, source: str) -> ToolCard:
         handled=declared.handled,
         required=declared.required,
         fallback=declared.fallback,
-        undo=undo.partition(":")[2] if undo and ":" in undo else undo,
+        undo=_bare(declared.undo_name),
+        undo_if_unknown=_bare(declared.undo_if_unknown_name),
         never_undone=declared.undo.reason if isinstance(declared.undo, Never) else None,
         owner=declared.owner,
         runbook=declared.runbook,
@@ -241,6 +241,11 @@ def card_of(declared: Tool, source: str) -> ToolCard:
         repeat_scope=declared.semantic_scope,
         breaker=declared.breaker,
     )
+
+
+def _bare(name: str | None) -> str | None:
+    """The tool's own name, of a reference too."""
+    return name.partition(":")[2] if name and ":" in name else name
 
 
 def catalogue_body(catalogue: Catalogue) -> tuple[str, bytes]:

@@ -26,6 +26,8 @@ def declare(name: str, entry: ToolEntry) -> Tool:
     changes: dict[str, Any] = {key: value for key in _AS_GIVEN if (value := getattr(entry, key)) is not None}
     if entry.undo is not None:
         changes["undo"] = entry.undo
+    if entry.undo_if_unknown is not None:
+        changes["undo_if_unknown"] = entry.undo_if_unknown
     if entry.never_undone is not None:
         changes["undo"] = Never(entry.never_undone)
     if entry.semantic_key is not None:

@@ -48,7 +48,8 @@ ORDER BY e.settled_order DESC NULLS FIRST, e.planned_at DESC
 
 -- name: step_arguments
 -- What a step was sent with, and what its undo takes.
-SELECT e.state, e.args, e.args_salt, e.undo_args, e.keys_refused, s.id AS session_id
+SELECT e.state, e.turn, e.call, e.tool, e.tier, e.fingerprint, e.args, e.args_salt, e.undo_args, e.keys_refused,
+       s.id AS session_id
 FROM holdfast.effect e JOIN holdfast.session s USING (session_key) WHERE e.effect_id = $1
 
 -- name: effect_result

@@ -31,7 +31,7 @@ BEGIN
         RETURN NEXT ROW('reused', format('the id "%s" was used before, for a session', p->>'session_id'), NULL, NULL)
             ::holdfast.moved;
         RETURN;
-    ELSIF g.owner_run IS DISTINCT FROM p->>'run_id' THEN
+    ELSIF g.owner_run IS DISTINCT FROM p->>'run_id' AND g.state IN ('OPEN', 'COMMITTING', 'FORWARD_PENDING') THEN
         UPDATE holdfast.saga SET owner_run = p->>'run_id' WHERE id = g.id;
         IF g.state IN ('COMMITTING', 'FORWARD_PENDING') OR g.state = 'OPEN' AND g.passed_pivot_at IS NOT NULL THEN
             PERFORM holdfast.reopen_failed_steps(g.id);
