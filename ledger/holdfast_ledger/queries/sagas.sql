@@ -68,7 +68,3 @@ WHERE g.state IN ('OPEN', 'COMMITTING', 'UNWINDING', 'FORWARD_PENDING')
   AND g.opened_at <= clock_timestamp() - $1::interval
   AND ($2::timestamptz IS NULL OR (g.opened_at, g.id) > ($2, $3::text))
 ORDER BY g.opened_at, g.id LIMIT $4
-
--- name: saga_ids
--- Ids that begin with a prefix; the id itself comes first.
-SELECT id FROM holdfast.saga WHERE id ^@ $1 ORDER BY id LIMIT $2

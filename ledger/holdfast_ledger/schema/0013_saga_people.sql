@@ -85,7 +85,7 @@ BEGIN
         id, session_key, request, name, version, source, owner, owner_run, parent, input, salt
     )
     VALUES (
-        p->>'session_id', s_key, 1, p->>'name', p->>'version', p->>'source', p->>'session_id', p->>'run_id',
+        p->>'session_id', s_key, 0, p->>'name', p->>'version', p->>'source', p->>'session_id', p->>'run_id',
         p->>'parent', p_input, p_salt
     );
     PERFORM holdfast.say_saga(s_key, p->>'session_id', 'saga_opened', 'opened', 'OPEN', p_body, p->>'requested_by');
