@@ -18,6 +18,7 @@ IDLE, RUNNING, WAITING, HELD = (SessionStatus(name) for name in ("idle", "runnin
         (RUNNING, False, True, IDLE, None),  # it is worked on, and the ledger not told yet
         (WAITING, False, True, WAITING, WAITING),  # one call waits for a person while another runs
         (HELD, False, False, IDLE, HELD),  # the ledger that was told is not the one that is back
+        (RUNNING, False, False, IDLE, IDLE),  # the attribute is not kept
         (None, False, False, IDLE, IDLE),
         (None, False, True, IDLE, None),
         (None, False, True, WAITING, WAITING),

@@ -36,8 +36,11 @@ class Whereabouts:
             return told if told in _WAITS or not self.working else None
         if self.status is told:
             return told
-        # Nothing is under way that would tell the ledger: another copy of it was told, and this one came back.
-        return None if self.working else self.status
+        if self.working:
+            return None
+        # Nothing is under way that would tell the ledger. Either another copy of it was told, and this one came back;
+        # or the server has some of the attributes and lacks others, and this one stays as it was at the start.
+        return told if self.status is SessionStatus.RUNNING else self.status
 
 
 async def whereabouts(temporal: Client, session_id: str) -> Whereabouts | None:
