@@ -62,9 +62,8 @@ class Orphans:
         """What it is started again with; its row says who asked for it."""
         if orphan.what != "restart":
             return orphan
-        row = await self._sagas.row(orphan.saga_id)
-        again = SagaInput(name=str(row.name), version=row.version, args=row.input or {}, parent=row.parent)
-        return orphan.model_copy(update={"restart": again})
+        started = await self._sagas.input(orphan.saga_id)
+        return orphan.model_copy(update={"restart": SagaInput.model_validate(started)})
 
     async def _fates(self, workflow_ids: Iterable[str]) -> dict[str, Fate]:
         room = asyncio.Semaphore(AT_ONCE)

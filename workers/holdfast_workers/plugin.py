@@ -52,6 +52,7 @@ from holdfast_workers.telemetry.worker import OFF, WorkerTelemetry
 from holdfast_workers.work import Work, open_work
 from holdfast_workflows.saga_run import SagaRun
 from holdfast_workflows.session import AgentSession
+from holdfast_workflows.sweep import Sweep
 from holdfast_workflows.unwind import Unwind
 
 
@@ -84,7 +85,7 @@ class HoldfastPlugin(SimplePlugin):
             "holdfast",
             data_converter=_converter,
             activities=lambda existing: [*(existing or ()), *(self._desk.activities() if settings else ())],
-            workflows=[AgentSession, SagaRun, Unwind],
+            workflows=[AgentSession, SagaRun, Unwind, Sweep],
             workflow_runner=_runner,
             interceptors=telemetry.interceptors,
         )
@@ -175,12 +176,12 @@ class Desk:
         return await self.work.unwindings.end_unwind(request)
 
     @activity.defn
-    async def hold_saga(self, request: HoldSaga) -> bool:
-        return await self.work.sagas.hold_saga(request)
-
-    @activity.defn
     async def find_orphans(self, request: FindOrphans) -> OrphanPage:
         return await self.work.orphans.find_orphans(request)
+
+    @activity.defn
+    async def hold_saga(self, request: HoldSaga) -> bool:
+        return await self.work.sagas.hold_saga(request)
 
 
 def _converter(existing: DataConverter | None) -> DataConverter:

@@ -21,6 +21,7 @@ from holdfast_activities.faults import FaultPoints, no_faults
 from holdfast_workers.health import serve_health
 from holdfast_workers.plugin import HoldfastPlugin
 from holdfast_workers.settings import Settings
+from holdfast_workers.sweeping import DEFAULT_EVERY, ensure_schedule
 from holdfast_workers.telemetry.worker import open_telemetry
 from holdfast_workers.temporal import connect_temporal, logging_runtime
 
@@ -37,6 +38,8 @@ class WorkerSettings(Strict):
     """An interrupt arrives in 0.3 s; the SDK's default makes it 20."""
     grace: timedelta = timedelta(seconds=30)
     """How long running activities may finish after SIGTERM; at least the longest tool."""
+    sweep_every: timedelta = DEFAULT_EVERY
+    """How often sagas are looked for whose workflow died."""
 
 
 def build_worker(client: Client, *, task_queue: str, settings: WorkerSettings | None = None) -> Worker:
@@ -76,6 +79,7 @@ async def run(
         runtime = telemetry.runtime or logging_runtime()
         client = await connect_temporal(settings.temporal, plugins=[plugin], runtime=runtime)
         worker = build_worker(client, task_queue=settings.task_queue, settings=worker_settings)
+        await ensure_schedule(client, settings.task_queue, (worker_settings or WorkerSettings()).sweep_every)
         if health_port is not None:
             await until_stopped.enter_async_context(serve_health(health_port, lambda: worker.is_running))
         stopped = until_stopped.enter_context(_stop_signals())
