@@ -38,8 +38,8 @@ class Whereabouts:
             return told
         if self.working:
             return None
-        # Nothing is under way that would tell the ledger. Either another copy of it was told, and this one came back;
-        # or the server has some of the attributes and lacks others, and this one stays as it was at the start.
+        # Nothing is under way that would tell the ledger. Either another copy of it was told, and this one came
+        # back; or the server has some of the attributes and lacks others, and this one is as it was at the start.
         return told if self.status is SessionStatus.RUNNING else self.status
 
 
