@@ -15,10 +15,9 @@ WHERE ($1::text IS NULL OR s.id = $1)
   AND ($6::text[] IS NULL OR e.tier = ANY($6))
   AND ($7::text[] IS NULL OR e.outcome = ANY($7))
   AND ($8::text IS NULL OR e.actor = $8)
-  AND ($9::text IS NULL OR EXISTS (
-      SELECT FROM holdfast.entry d
-      WHERE d.session_key = e.session_key AND d.kind = 'approval_decided' AND d.actor = $9 AND d.call = e.call
-        AND (d.args_digest = e.args_digest OR e.args_digest IS NULL)
+  AND ($9::text IS NULL OR (e.session_key, e.call, e.args_digest) IN (
+      SELECT d.session_key, d.call, d.args_digest FROM holdfast.entry d
+      WHERE d.kind = 'approval_decided' AND d.actor = $9
   ))
   AND ($10::timestamptz IS NULL OR e.recorded_at >= $10)
   AND ($11::timestamptz IS NULL OR e.recorded_at < $11)

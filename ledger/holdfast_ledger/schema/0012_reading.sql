@@ -3,6 +3,7 @@
 
 -- Queries and the feed go by when an entry was written, on the database's clock.
 CREATE INDEX entry_by_time ON holdfast.entry (recorded_at);
+CREATE INDEX entry_by_approver ON holdfast.entry (actor) WHERE kind = 'approval_decided';
 
 -- What a call of this tool costs by its session's catalogue, which may be nothing; null where it does not say.
 CREATE FUNCTION holdfast.declared_cost(catalogue bytea, tool text) RETURNS numeric
