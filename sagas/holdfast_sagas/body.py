@@ -159,6 +159,8 @@ class Saga:
         if step.role is Role.PIVOT:
             self.past_pivot = True
             self.stopped = None  # whoever wanted to stop came too late: now there is only forward
+        if outcome.result is None and outcome.code and step.role is Role.STEP:
+            raise self._stop(SagaMisused(f"step `{step.name}` landed, and cannot be built on: {said}"))
         return self._typed(step, outcome.result)
 
     def _typed(self, step: Step, result: Any) -> Any:
