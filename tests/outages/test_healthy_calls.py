@@ -21,11 +21,11 @@ from tests.outages.conftest import Bench, OpenBench
 from tests.waiting import until
 
 ACTIVITY = "turn-1.1.move"
-LEASE_S = 1.5
+LEASE_S = 0.9
 SHORT_LEASE = """
 [effects]
-lease = "1.5s"
-renewal = "500ms"
+lease = "900ms"
+renewal = "300ms"
 """
 
 
@@ -114,11 +114,12 @@ async def test_a_write_outlives_an_outage_of_postgres_longer_than_its_lease(open
         session = await bench.house.start("move")
         await bench.until_run()
         async with bench.own.postgres.away():
-            await asyncio.sleep(2 * LEASE_S)  # time itself is what goes on
+            await asyncio.sleep(LEASE_S + 0.3)  # time itself is what goes on
         bench.let_answer()
         await done_once(bench, session)
 
 
+@pytest.mark.timeout(150)
 async def test_a_worker_that_is_deployed_anew_finishes_the_write_it_is_at(
     open_bench: OpenBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,12 +128,12 @@ async def test_a_worker_that_is_deployed_anew_finishes_the_write_it_is_at(
         monkeypatch.setenv("HOLDFAST_SCRIPTED_MODEL", house.model.url)
         session = await house.start("move")
         async with bench.cli.process("worker", "start") as old:
-            await bench.until_run()
+            await until(lambda: bool(bench.runs), "the write of a worker that has to start first", within=60)
             old.send_signal(signal.SIGTERM)
             async with build_worker(house.temporal, task_queue=house.settings.task_queue, settings=QUICK):
-                await asyncio.sleep(2 * LEASE_S)  # it keeps its lease although it takes nothing more
+                await asyncio.sleep(LEASE_S + 0.3)  # it keeps its lease although it takes nothing more
                 assert old.returncode is None
                 bench.let_answer()
-                await asyncio.wait_for(old.communicate(), 20)
+                await asyncio.wait_for(old.communicate(), 60)
                 await done_once(bench, session)
         assert old.returncode == 0
