@@ -181,7 +181,7 @@ class ChainCheck:
         )
 
     def _wrong_archive(self) -> tuple[int, str] | None:
-        if self._archive and self._claims.get(self._archive.seq) != self._archive.head:
+        if self._archive and self._archive.seq and self._claims.get(self._archive.seq) != self._archive.head:
             return self._archive.seq, f"the archive says of entry {self._archive.seq} what no checkpoint says"
         return None
 

@@ -111,9 +111,12 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
         WHEN EXISTS (
             SELECT FROM holdfast.effect e WHERE e.session_key = s.session_key AND e.state IN ('CLAIMED', 'UNKNOWN')
         ) THEN 'an effect of it runs or is in doubt'
-        WHEN NOT EXISTS (
-            SELECT FROM holdfast.checkpoint_advance a JOIN holdfast.chain c USING (session_key, seq, head)
-            WHERE a.session_key = s.session_key
+        WHEN EXISTS (
+            SELECT FROM holdfast.chain c
+            WHERE c.session_key = s.session_key AND c.seq > 0 AND NOT EXISTS (
+                SELECT FROM holdfast.checkpoint_advance a
+                WHERE a.session_key = c.session_key AND a.seq = c.seq AND a.head = c.head
+            )
         ) THEN 'no checkpoint covers its last entry'
     END
 $$;
