@@ -292,8 +292,8 @@ async def test_an_effect_nobody_knows_of_is_named_and_left_to_a_person(open_hous
         await house.until(session, "idle")
         (saga, _) = await sagas(house)
         assert saga == "HELD"
-        assert "nothing was undone; still standing" in last_request(house)
-        assert "a person must decide" in last_request(house)
+        assert "Nothing was undone; still standing: 1.1 lost" in last_request(house)
+        assert "it waits for a person: nobody knows whether 1.1 lost happened" in last_request(house)
 
 
 async def test_a_session_that_is_terminated_while_it_rests_leaves_nothing_to_undo(
@@ -315,5 +315,5 @@ def test_what_became_of_a_saga_is_one_sentence() -> None:
     waived = said(SagaState.ABORTED, undone=["2.1 hold"], standing=["1.1 pay"])
     assert waived == "undone: 2.1 hold; still standing, as a person decided: 1.1 pay"
     stuck = said(SagaState.STUCK, undone=["2.1 hold"], standing=["1.1 pay"], reason="no refunds")
-    assert stuck == "undone: 2.1 hold; still standing: 1.1 pay (no refunds); a person must decide about it"
+    assert stuck == "undone: 2.1 hold; still standing: 1.1 pay; it waits for a person: no refunds"
     assert "it is tried again" in said(SagaState.UNWINDING, reason="terminated")

@@ -117,4 +117,4 @@ def in_words(result: UnwindResult) -> str:
     if result.outcome is SagaState.COMMITTED:
         return f"what was done stays: {result.reason}"
     left = f"still standing: {', '.join(result.standing)}" if result.standing else "what stands is not known"
-    return f"{undone}; {left} ({result.reason}); a person must decide about it"
+    return f"{undone}; {left}; it waits for a person: {result.reason}"

@@ -96,7 +96,7 @@ def _came_back(found: Evidence) -> Iterator[Check]:
     yield Check(
         claim="the customer was told, in a saga of its own",
         holds=len(mails) == 1 and not _in_first(found, mails[0]) and _ended(found, 1) is SagaState.COMMITTED,
-        found=f"{len(mails)} mails",
+        found=f"mails sent: {len(mails)}",
     )
 
 
