@@ -23,6 +23,7 @@ from holdfast_ledger.migrate import migrate
 from holdfast_ledger.store import Ledger
 from holdfast_workers.client import Holdfast
 from holdfast_workers.converter import data_converter
+from holdfast_workers.keys import KeySettings
 from holdfast_workers.plugin import HoldfastPlugin
 from holdfast_workers.scripted_model import ScriptedModel, running
 from holdfast_workers.settings import ModelSettings, Settings, TemporalSettings
@@ -234,6 +235,7 @@ def open_house(
         worker: WorkerSettings | None = None,
         work: bool = True,
         temporal_address: str | None = None,
+        keys: KeySettings | None = None,
     ) -> AsyncIterator[House]:
         path = tmp_path / "holdfast.toml"
         if config is not None:
@@ -244,6 +246,7 @@ def open_house(
                 config=path if config is not None else None,
                 dsn=database.dsn,
                 task_queue=f"queue-{secrets.token_hex(4)}",
+                keys=keys or KeySettings(),
                 temporal=TemporalSettings(
                     address=temporal_address or servers.temporal_address, namespace=servers.namespace, embedded=True
                 ),
