@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,3 +89,16 @@ async def test_a_command_in_a_namespace_that_does_not_exist_says_so(idle_cli: Cl
     assert done.code == Exit.FAILED
     assert "no namespace `nowhere`" in done.err
     assert (await idle_cli("start", "hello", "--id", "case-1")).code == Exit.DONE  # nothing was used up
+
+
+async def test_a_worker_refuses_a_lease_shorter_than_three_renewals_at_its_start(
+    idle_cli: Cli, tmp_path: Path
+) -> None:
+    short = tmp_path / "short.toml"
+    short.write_text('[effects]\nlease = "10s"\nrenewal = "4s"\n')
+
+    said, code = await refusal(idle_cli.house, config=short)
+
+    assert "a lease of 10 s is shorter than three renewals of 4 s" in said
+    assert str(short) in said
+    assert code not in (Exit.DONE, Exit.UNREACHABLE)

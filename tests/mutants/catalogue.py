@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 CLAIMS = "ledger/holdfast_ledger/schema/0004_claims.sql"
 RECORDS = "ledger/holdfast_ledger/schema/0005_records.sql"
+OPERATIONS = "ledger/holdfast_ledger/schema/0007_operations.sql"
 CHAIN = "ledger/holdfast_ledger/schema/0002_chain.sql"
 SESSIONS = "ledger/holdfast_ledger/schema/0003_sessions.sql"
 EFFECTS = "ledger/holdfast_ledger/effects.py"
@@ -22,6 +23,7 @@ RUNNING = "activities/holdfast_activities/calls/running.py"
 
 CRASHES = "tests/protocol/test_crashes.py::"
 STALLS = "tests/protocol/test_stalls.py::"
+LEFT = "tests/ledger/test_left_in_doubt.py::"
 TEST_CLAIMS = "tests/ledger/test_claims.py::"
 TEST_RECORDS = "tests/ledger/test_records.py::"
 TEST_FACTS = "tests/ledger/test_facts.py::"
@@ -54,8 +56,8 @@ MUTANTS = (
         "the claim is dropped",
         CRASHES + "test_a_lost_completion_asks_nobody_again",
         EXECUTE,
-        "        claimed = await self._ledger.claim(claim)\n",
-        "        claimed = Granted(token=1, attempt=1, args=b'{\"n\": 1}')\n",
+        "        claimed = await self._ledger.claim(claim)\n        if isinstance(",
+        "        claimed = Granted(token=1, attempt=1, args=b'{\"n\": 1}')\n        if isinstance(",
     ),
     _mutant(
         "the intent entry is not in the claim's transaction",
@@ -96,8 +98,29 @@ MUTANTS = (
         "an operator's call in doubt is sent again",
         CRASHES + "test_a_crash_before_the_record_commits_never_makes_a_second_effect",
         CLAIMS,
-        "        e.recovery = 'operator'\n",
-        "        false\n",
+        "        e.recovery = 'operator' AND",
+        "        false AND",
+    ),
+    _mutant(
+        "a person's one more attempt is any number of them",
+        LEFT + "test_a_retry_permits_one_attempt_and_forgets_nothing_of_those_before",
+        CLAIMS,
+        "e.attempts_used > 0 OR",
+        "false OR",
+    ),
+    _mutant(
+        "a person's one more attempt answers for those before",
+        LEFT + "test_a_permitted_attempt_that_fails_cleanly_does_not_answer_for_the_first",
+        OPERATIONS,
+        "        doubt = new_state = 'OPEN' AND NOT coalesce((p->>'key_refused')::boolean, false),",
+        "        doubt = false,",
+    ),
+    _mutant(
+        "a call that may have landed is denied",
+        "tests/ledger/test_refusals.py::test_an_effect_in_doubt_waits_for_the_breaker_and_is_not_refused",
+        CLAIMS,
+        "    IF v.verdict IS NOT NULL AND in_doubt THEN\n        -- It was sent",
+        "    IF false THEN\n        -- It was sent",
     ),
     _mutant(
         "a key is sent beyond its life",
@@ -187,7 +210,7 @@ MUTANTS = (
         "an end of the request hides doubt",
         CRASHES + "test_a_request_that_ended_meanwhile_sends_nothing_and_hides_no_doubt",
         CLAIMS,
-        "    ELSIF v.verdict IS NOT NULL AND in_doubt THEN",
+        "    ELSIF v.verdict IS NOT NULL AND in_doubt AND c.kind <> 'undo' AND v.code <> 'unwinding' THEN",
         "    ELSIF false THEN",
     ),
     _mutant(
@@ -278,8 +301,8 @@ MUTANTS = (
         "the saga's state is ignored",
         TEST_CLAIMS + "test_a_claim_is_fenced_by_its_saga",
         CLAIMS,
-        "    IF NOT FOUND OR g.state <> 'OPEN' THEN",
-        "    IF NOT FOUND THEN",
+        "    IF NOT FOUND OR g.state <> ALL (CASE",
+        "    IF NOT FOUND OR false AND g.state <> ALL (CASE",
     ),
     _mutant(
         "the saga's epoch is ignored",

@@ -280,7 +280,8 @@ BEGIN
         RETURN holdfast.busy(e.lease_until - now);
     END IF;
     IF in_doubt AND (
-        e.recovery = 'operator' AND e.attempts_used > 0  -- after a person's "try again" none is used
+        -- After a person's "try again" none is used; an unwind that looks for the truth is not meant by it.
+        e.recovery = 'operator' AND (e.attempts_used > 0 OR coalesce(c.settles, false))
         OR e.recovery = 'idempotent' AND now > e.first_claimed_at + coalesce(e.key_ttl, c.key_ttl)
     ) THEN
         RETURN holdfast.give_up(s_key, c, 'UNKNOWN', p_unknown, 'expired');
