@@ -15,7 +15,7 @@ TOOLS = '''
 import os
 from pathlib import Path
 
-from holdfast import DidNotHappen, Inconclusive, Landed, Never, Probe, ToolContext, tool
+from holdfast import DidNotHappen, Idempotent, Inconclusive, Landed, Never, Probe, ToolContext, tool
 
 
 async def ask(ctx: ToolContext, cents: int) -> Landed | DidNotHappen | Inconclusive:
@@ -27,13 +27,28 @@ async def ask(ctx: ToolContext, cents: int) -> Landed | DidNotHappen | Inconclus
 async def order(ctx: ToolContext, cents: int) -> str:
     """Order something."""
     return f"{cents}"
+
+
+@tool(tier="irreversible", recovery=Idempotent("24h"))
+async def release(ctx: ToolContext, what: str) -> str:
+    """Give it back."""
+    return what
+
+
+@tool(tier="reversible", recovery=Idempotent("24h"), undo=release, undo_args=lambda args, result: args)
+async def reserve(ctx: ToolContext, what: str) -> str:
+    """Set it aside."""
+    return what
 '''
 CONFIG = """
 [agents.default]
-tools = ["shop_tools:order"]
+tools = ["shop_tools:order", "shop_tools:reserve"]
 
 [agents.default.policy]
 allow = ["order"]
+
+[agents.careful]
+tools = ["shop_tools:order", "shop_tools:reserve"]
 """
 SCENARIO = """
 name: order
@@ -46,6 +61,19 @@ turns:
   - text: Ordered.
 """
 
+RESERVE = """
+name: reserve
+description: Reserves, then orders.
+example: reserve
+match: '^reserve'
+turns:
+  - calls:
+      - {tool: reserve, input: {what: seat}}
+  - calls:
+      - {tool: order, input: {cents: 100}}
+  - text: Ordered.
+"""
+
 
 @pytest.fixture
 async def shop(
@@ -53,7 +81,7 @@ async def shop(
 ) -> AsyncIterator[Cli]:
     (tmp_path / "shop_tools.py").write_text(TOOLS)
     monkeypatch.setenv("SHOP_SAYS", str(tmp_path / "says"))
-    async with open_house(SCENARIO, config=CONFIG) as house:
+    async with open_house(SCENARIO, RESERVE, config=CONFIG) as house:
         point_at(house, tmp_path, monkeypatch)
         yield Cli(house, capsys)
 
@@ -90,6 +118,22 @@ async def test_effects_that_agree_with_history_are_counted_and_nothing_else_said
     }
     assert (await reconciled(shop, "--since", "1h"))["compared"] == 3
     assert (await shop("ledger", "reconcile", session, "--since", "1h")).code == 2
+
+
+async def test_what_was_undone_agrees_too_and_is_told_as_undone(shop: Cli) -> None:
+    started = await shop("start", "reserve", "--agent", "careful", "-q")
+    session = started.out.strip()
+    await shop.house.until_asked(session)
+    assert (await shop("abort", session, "--as", "eve")).code == 0
+    await shop.house.until(session, "idle")
+    report = await reconciled(shop, session)
+    effects = await shop.house.rows("SELECT 1 FROM holdfast.effect WHERE token > 0")
+    assert (report["ok"], report["compared"], report["expired"]) == (True, len(effects), 0), report
+    story = (await shop("show", session, "--json")).json
+    assert story["undone"] == ["1.1"]
+    assert "↶ 1.1 undone by release" in (await shop("show", session)).out
+    await shop.house.rows("UPDATE holdfast.effect SET state = 'FAILED' WHERE kind = 'undo'")
+    assert await differences(shop, session) == [("other_outcome", "1.1")]
 
 
 TAMPERING = (
