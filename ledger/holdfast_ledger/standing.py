@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from holdfast.states import SessionStatus
+from holdfast.states import SagaState, SessionStatus
 from holdfast_ledger.database import Database
+
+_ENDED = (SagaState.COMMITTED, SagaState.ABORTED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +17,8 @@ class Standing:
     effects_unknown: int
     sessions: Mapping[SessionStatus, int]
     """Those that have not ended, by status; 0 where there is none."""
+    sagas: Mapping[SagaState, int]
+    """Those that have not ended, by state; 0 where there is none."""
 
 
 async def read_standing(database: Database) -> Standing:
@@ -25,4 +29,5 @@ async def read_standing(database: Database) -> Standing:
         approvals_waiting=counted[("approval", None)],
         effects_unknown=counted[("effect", None)],
         sessions={status: counted.get(("session", status), 0) for status in SessionStatus if not status.ended},
+        sagas={state: counted.get(("saga", state), 0) for state in SagaState if state not in _ENDED},
     )

@@ -7,7 +7,7 @@ from datetime import timedelta
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from holdfast.states import SessionStatus
+from holdfast.states import SagaState, SessionStatus
 from holdfast_ledger.errors import LedgerUnavailable
 from holdfast_ledger.standing import Standing, read_standing
 from holdfast_workers.telemetry import names
@@ -22,6 +22,9 @@ ROWS = """
     INSERT INTO holdfast.approval (session_key, call, digest, asked_at, state)
     SELECT session_key, '1.1', state, now(), state
     FROM holdfast.session, unnest(ARRAY['pending', 'approved']) AS state WHERE id IN ('a', 'b');
+    INSERT INTO holdfast.saga (id, session_key, request, state)
+    SELECT id || '/' || state, session_key, 1, state
+    FROM holdfast.session, unnest(ARRAY['STUCK', 'COMMITTED']) AS state WHERE id IN ('a', 'd');
 """
 
 
@@ -36,7 +39,7 @@ class Read:
     def values(self, name: str) -> dict[str | None, float]:
         data = self._reader.get_metrics_data()
         return {
-            (point.attributes or {}).get(names.SESSION_STATUS): point.value
+            next(iter((point.attributes or {}).values()), None): point.value
             for resource in (data.resource_metrics if data else [])
             for scope in resource.scope_metrics
             for metric in scope.metrics
@@ -54,11 +57,15 @@ async def test_one_query_counts_what_waits_what_is_unknown_and_sessions_that_liv
         SessionStatus.HELD: 2,
     }
     assert SessionStatus.COMPLETED not in standing.sessions
+    assert {state: number for state, number in standing.sagas.items() if number} == {SagaState.STUCK: 2}
+    assert SagaState.COMMITTED not in standing.sagas
 
 
 async def test_gauges_follow_the_ledger_and_show_nothing_while_it_does_not_answer():
     read = Read()
-    here = Standing(approvals_waiting=3, effects_unknown=1, sessions={SessionStatus.IDLE: 7})
+    here = Standing(
+        approvals_waiting=3, effects_unknown=1, sessions={SessionStatus.IDLE: 7}, sagas={SagaState.HELD: 2}
+    )
     answers: list[Standing | Exception] = [here]
 
     async def count() -> Standing:
@@ -72,7 +79,8 @@ async def test_gauges_follow_the_ledger_and_show_nothing_while_it_does_not_answe
         assert read.values(names.APPROVALS_WAITING) == {None: 3}
         assert read.values(names.EFFECTS_UNKNOWN) == {None: 1}
         assert read.values(names.SESSIONS) == {"idle": 7}
+        assert read.values(names.SAGAS) == {"HELD": 2}
         answers.append(LedgerUnavailable("Postgres is away"))
         await until(lambda: read.values(names.APPROVALS_WAITING) == {}, "no count")
-        answers.append(Standing(approvals_waiting=0, effects_unknown=0, sessions={}))
+        answers.append(Standing(approvals_waiting=0, effects_unknown=0, sessions={}, sagas={}))
         await until(lambda: read.values(names.APPROVALS_WAITING) == {None: 0}, "a count")

@@ -11,5 +11,9 @@ SELECT 'effect', NULL, (SELECT count(*) FROM holdfast.effect WHERE state = 'UNKN
 )
 UNION ALL
 SELECT 'session', status, count(*)
-FROM holdfast.session WHERE status IN ('running', 'idle', 'waiting', 'held', 'closing')
+FROM holdfast.session WHERE status IN ('running', 'idle', 'waiting', 'held', 'closing') AND kind = 'session'
 GROUP BY status
+UNION ALL
+SELECT 'saga', state, count(*)
+FROM holdfast.saga WHERE state NOT IN ('COMMITTED', 'ABORTED')
+GROUP BY state

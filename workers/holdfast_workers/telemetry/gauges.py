@@ -34,6 +34,7 @@ class Gauges:
             (names.APPROVALS_WAITING, self._approvals, "Calls that wait for a person's decision."),
             (names.EFFECTS_UNKNOWN, self._effects, "Effects of which nobody knows whether they happened."),
             (names.SESSIONS, self._sessions, "Sessions that have not ended."),
+            (names.SAGAS, self._sagas, "Sagas that have not ended; HELD and STUCK wait for a person."),
         ):
             unit, _ = names.METRICS[name]
             meter.create_observable_gauge(name, [callback], unit=unit, description=description)
@@ -75,3 +76,8 @@ class Gauges:
         if (standing := self._standing) is not None:
             for status, number in standing.sessions.items():
                 yield Observation(number, {names.SESSION_STATUS: str(status)})
+
+    def _sagas(self, options: CallbackOptions) -> Iterable[Observation]:
+        if (standing := self._standing) is not None:
+            for state, number in standing.sagas.items():
+                yield Observation(number, {names.SAGA_STATE: str(state)})

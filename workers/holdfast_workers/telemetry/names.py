@@ -43,6 +43,7 @@ EXIT_CODE = "holdfast.exit_code"
 OUTCOME = "holdfast.outcome"
 RETRY = "holdfast.retry"
 SESSION_STATUS = "holdfast.session.status"
+SAGA_STATE = "holdfast.saga.state"
 TIER = "holdfast.tier"
 TURN = "holdfast.turn"
 
@@ -98,6 +99,7 @@ CALL_LATENCY = "holdfast.call.duration"
 APPROVALS_WAITING = "holdfast.approvals.waiting"
 EFFECTS_UNKNOWN = "holdfast.effects.unknown"
 SESSIONS = "holdfast.sessions"
+SAGAS = "holdfast.sagas"
 
 METRICS = {
     TOKEN_USAGE: ("{token}", (OPERATION, PROVIDER, REQUEST_MODEL, RESPONSE_MODEL, TOKEN_TYPE)),
@@ -112,5 +114,6 @@ METRICS = {
     APPROVALS_WAITING: ("{approval}", ()),
     EFFECTS_UNKNOWN: ("{effect}", ()),
     SESSIONS: ("{session}", (SESSION_STATUS,)),
+    SAGAS: ("{saga}", (SAGA_STATE,)),
 }
 """Unit and attributes of each metric."""
