@@ -87,6 +87,7 @@ def told(house: House) -> str:
     return json.dumps(results[-1])
 
 
+@pytest.mark.golden
 async def test_the_model_starts_a_saga_and_hears_what_it_returned(open_house, trips: str, runs: Runs) -> None:
     async with open_house(scenario("bench_trip"), config=trips) as house:
         session = await house.start("trip")
