@@ -51,6 +51,7 @@ class SagaOpening:
     labels: Mapping[str, str]
     parent: str | None
     started_at: datetime
+    task_queue: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +150,6 @@ class SagaResolution:
     """The step it is about: of `edit`, `mark_done`, `waive`."""
     undo_tool: str | None = None
     undo_version: str | None = None
-    undo_recovery: RecoveryClass | None = None
     undo_args: bytes | None = None
     """Of `edit`, canonical JSON."""
     waive: tuple[str, ...] = ()

@@ -69,6 +69,7 @@ class Sagas:
             "labels": dict(opening.labels),
             "parent": opening.parent,
             "started_at": opening.started_at,
+            "task_queue": opening.task_queue,
         }
         seal: Seal = proposal.key if proposal else CLEAR
         row = await self._database.one(
@@ -178,25 +179,18 @@ class Sagas:
         body: dict[str, Any] = {"by": resolution.by, "reason": resolution.reason, "what": resolution.what}
         if resolution.waive:
             body["waived"] = list(resolution.waive)
-        undo_args, args = None, None
+        undo_args = None
         if resolution.effect_id and resolution.undo_args is not None:
             step = await self.arguments(resolution.effect_id)
             digest = ids.salted_digest(step.salt, resolution.undo_args)
-            columns |= {
-                "undo_tool": resolution.undo_tool,
-                "undo_version": resolution.undo_version,
-                "undo_recovery": resolution.undo_recovery,
-                "fingerprint": digest,
-            }
+            columns |= {"undo_tool": resolution.undo_tool, "undo_version": resolution.undo_version}
             body |= {"undo": {"tool": resolution.undo_tool, "version": resolution.undo_version, "args": digest}}
             undo_args = seal.seal(places.effect("undo_args", resolution.effect_id), resolution.undo_args)
-            args = seal.seal(places.effect("args", undo_id(resolution.effect_id)), resolution.undo_args)
         told_as = f"@saga/{resolution.saga_id}/resolved/{resolution.id}"
         row = await self._database.one(
             "resolve_saga",
             parameters.clear_json(columns),
             undo_args,
-            args,
             seal.seal(places.entry(told_as), ids.canonical(body)),
         )
         self._changed(resolution.session_id)

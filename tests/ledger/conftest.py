@@ -200,9 +200,12 @@ class Conversation:
         return await self.ledger.record(replace(record, **changes))
 
     async def expire_lease(self, call: PlannedCall) -> None:
+        await self.expire_lease_of(call.effect_id)
+
+    async def expire_lease_of(self, effect_id: str) -> None:
         await self.owner.execute(
             "UPDATE holdfast.effect SET lease_until = clock_timestamp() - interval '1 second' WHERE effect_id = $1",
-            call.effect_id,
+            effect_id,
         )
 
     async def effect(self, call: PlannedCall) -> asyncpg.Record:

@@ -166,6 +166,5 @@ async def with_undo(
         resolution,
         undo_tool=card.name,
         undo_version=card.version,
-        undo_recovery=card.recovery,
         undo_args=canonical(checked.model_dump(mode="json")),
     )

@@ -24,7 +24,7 @@ SELECT code, said, state, epoch FROM holdfast.end_unwind($1)
 SELECT holdfast.hold_saga($1)
 
 -- name: resolve_saga
-SELECT code, said, state, epoch FROM holdfast.resolve_saga($1, $2, $3, $4)
+SELECT code, said, state, epoch FROM holdfast.resolve_saga($1, $2, $3)
 
 -- name: saga_run
 -- A saga as its own workflow, and those who help it, need it.

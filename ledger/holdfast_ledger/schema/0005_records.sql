@@ -33,6 +33,9 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
         WHEN e.token <> by_token THEN 'stale'
         WHEN e.state = 'CLAIMED' THEN 'now'
         WHEN e.state = 'CANCELLED' AND said = 'DONE' AND e.recovery <> 'transactional' THEN 'late' -- else rolled back
+        WHEN e.state = 'UNKNOWN' AND said = 'DONE' AND EXISTS (
+            SELECT FROM holdfast.saga g WHERE g.id = e.saga_id AND g.goal = 'unwind'  -- which must know what stands
+        ) THEN 'late'
         ELSE 'stale'
     END
     FROM holdfast.effect e LEFT JOIN holdfast.attempt a ON a.effect_id = e.effect_id AND a.token = by_token
@@ -123,8 +126,8 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'HF007', MESSAGE = format('there is no effect %s', r.effect_id);
     END IF;
-    IF e.state = 'CANCELLED' AND NOT moves_saga THEN  -- meanwhile: the saga's lock comes before the effect's
-        RAISE EXCEPTION USING ERRCODE = '40001', MESSAGE = 'the effect was cancelled under its record';
+    IF e.state IN ('CANCELLED', 'UNKNOWN') AND NOT moves_saga THEN  -- meanwhile: the saga's lock comes before the effect's
+        RAISE EXCEPTION USING ERRCODE = '40001', MESSAGE = 'the effect was given up under its record';
     END IF;
     standing := holdfast.standing_of_report(r.effect_id, r.token, r.state);
     IF standing = 'stale' THEN

@@ -101,14 +101,14 @@ BEGIN
 END
 $$;
 
--- Lock the saga of an effect whose record may move it: a pivot, or one that was cancelled and may have landed late.
+-- Lock the saga of an effect whose record may move it: a pivot, or one that was given up and may have landed late.
 CREATE FUNCTION holdfast.lock_moved_saga(of_effect text) RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
 DECLARE
     moved text;
 BEGIN
     SELECT saga_id INTO moved FROM holdfast.effect
-    WHERE effect_id = of_effect AND (pivot OR state = 'CANCELLED');
+    WHERE effect_id = of_effect AND (pivot OR state IN ('CANCELLED', 'UNKNOWN'));
     IF NOT FOUND THEN
         RETURN false;
     END IF;
@@ -118,6 +118,7 @@ END
 $$;
 
 -- An effect is DONE whose saga is locked: it passed the pivot, or it landed late, and the unwind that had ended goes on.
+-- Where it was undone unseen, nobody knows which came first.
 CREATE FUNCTION holdfast.move_saga_of(s_key uuid, of_effect text, late boolean) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
 DECLARE
@@ -129,7 +130,15 @@ BEGIN
         PERFORM holdfast.pass_pivot(s_key, e.saga_id);
     END IF;
     SELECT * INTO STRICT g FROM holdfast.saga WHERE id = e.saga_id;
-    IF late AND e.tier <> 'read' AND g.state = 'ABORTED' THEN
+    IF NOT late OR e.tier = 'read' OR g.state <> 'ABORTED' THEN
+        RETURN;
+    ELSIF EXISTS (SELECT FROM holdfast.effect u WHERE u.undo_of = of_effect AND u.state = 'DONE') THEN
+        PERFORM holdfast.end_saga(g.id, 'HELD', format(
+            '%s %s landed, and was undone while nobody knew whether it had: a person must look', e.call, e.tool
+        ));
+        PERFORM holdfast.show_saga(g.id);
+        PERFORM holdfast.say_saga_closed(s_key, g.id);
+    ELSE
         PERFORM holdfast.set_unwinding(g.id, NULL, format('%s %s landed late', e.call, e.tool));
         PERFORM holdfast.say_unwinding(s_key, g.id, NULL);
     END IF;
@@ -265,6 +274,25 @@ BEGIN
 END
 $$;
 
+-- An undo that is to be tried in another way than before: by the step's own undo, where it was undone unseen, or with
+-- other arguments. It goes under a new key.
+CREATE FUNCTION holdfast.change_undo(c holdfast.claim, version text, new_args bytea) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+BEGIN
+    PERFORM FROM holdfast.effect
+    WHERE effect_id = c.effect_id AND kind = 'undo' AND fingerprint <> c.fingerprint
+      AND (state = 'OPEN' OR state = 'CLAIMED' AND lease_until <= clock_timestamp()) FOR UPDATE;
+    IF FOUND THEN
+        PERFORM holdfast.end_lost_attempt(c.effect_id, clock_timestamp());
+        UPDATE holdfast.effect SET
+            state = 'OPEN', lease_until = NULL, doubt = false, attempts_used = 0, first_claimed_at = NULL,
+            keys_refused = keys_refused + 1, tool = c.tool, tool_version = version, recovery = c.recovery,
+            fingerprint = c.fingerprint, args = new_args
+        WHERE effect_id = c.effect_id;
+    END IF;
+END
+$$;
+
 -- Claim a step or an undo whose row may be missing: it is made in the same transaction.
 CREATE FUNCTION holdfast.claim_planned(
     p jsonb, p_intent bytea, p_unknown bytea, p_exhausted bytea, p_facts jsonb, p_digests bytea[], p_bodies bytea[],
@@ -279,8 +307,10 @@ BEGIN
     SELECT o.session_key INTO g FROM holdfast.saga o JOIN holdfast.session s USING (session_key)
     WHERE o.id = c.saga_id AND s.id = c.session_id FOR SHARE OF o;
     IF c.kind = 'undo' THEN
-        v := holdfast.not_to_be_undone(c);
-        IF v.verdict IS NOT NULL AND NOT EXISTS (SELECT FROM holdfast.effect WHERE effect_id = c.effect_id) THEN
+        v := holdfast.closed_saga(g.session_key, c, false);
+        IF v.verdict IS NULL THEN
+            PERFORM holdfast.change_undo(c, p->>'tool_version', p_args);
+        ELSIF NOT EXISTS (SELECT FROM holdfast.effect WHERE effect_id = c.effect_id) THEN
             RETURN NEXT v;
             RETURN;
         END IF;
@@ -291,7 +321,7 @@ BEGIN
     )
     SELECT
         c.effect_id, g.session_key, c.kind, c.turn, c.call, c.tool, p->>'tool_version', c.tier, c.recovery,
-        c.fingerprint, p->>'preview', c.saga_id, p->>'semantic_key', c.undo_of,
+        c.fingerprint, p->>'preview', c.saga_id, holdfast.salted_key(p->>'semantic_key'), c.undo_of,
         coalesce((p->>'pivot')::boolean, false), p_args, p_salt
     WHERE g.session_key IS NOT NULL
     ON CONFLICT DO NOTHING;

@@ -78,6 +78,7 @@ BEGIN
     ON CONFLICT DO NOTHING;
     UPDATE holdfast.session SET
         kind = 'saga', catalogue_digest = p->>'catalogue_digest', first_run_id = p->>'run_id',
+        task_queue = p->>'task_queue',
         roles = ARRAY(SELECT jsonb_array_elements_text(p->'roles')),
         status_at = (p->>'started_at')::timestamptz, opened_at = clock_timestamp()
     WHERE session_key = s_key;
@@ -226,8 +227,8 @@ END
 $$;
 
 -- A person says how a saga goes on that cannot by itself; or that one is to be unwound (`abort`). p_undo_args are the
--- arguments a step's undo shall have, p_args the same as its row holds them. The same resolution again is accepted.
-CREATE FUNCTION holdfast.resolve_saga(p jsonb, p_undo_args bytea, p_args bytea, p_body bytea)
+-- arguments that a step's undo shall have. The same resolution again is accepted.
+CREATE FUNCTION holdfast.resolve_saga(p jsonb, p_undo_args bytea, p_body bytea)
 RETURNS SETOF holdfast.moved
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, holdfast, pg_temp AS $$
 DECLARE
@@ -247,7 +248,7 @@ BEGIN
             RETURN NEXT m;
             RETURN;
         END IF;
-        PERFORM holdfast.apply_resolution(g, p, p_undo_args, p_args);
+        PERFORM holdfast.apply_resolution(g, p, p_undo_args);
         PERFORM holdfast.show_saga(g.id);
         PERFORM holdfast.say_saga(
             s_key, g.id, 'saga_resolved', told_as, what, p_body, p->>'by', p->>'effect_id'
@@ -258,7 +259,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION holdfast.apply_resolution(g holdfast.saga, p jsonb, p_undo_args bytea, p_args bytea) RETURNS void
+CREATE FUNCTION holdfast.apply_resolution(g holdfast.saga, p jsonb, p_undo_args bytea) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
 DECLARE
     what text := p->>'what';
@@ -281,10 +282,6 @@ BEGIN
             undo_args = p_undo_args, undo_tool = p->>'undo_tool', undo_version = p->>'undo_version'
         WHERE effect_id = p->>'effect_id';
         PERFORM holdfast.retry_undos(g.id, p->>'effect_id');
-        UPDATE holdfast.effect SET
-            args = p_args, fingerprint = p->>'fingerprint', tool = p->>'undo_tool', tool_version = p->>'undo_version',
-            recovery = p->>'undo_recovery'
-        WHERE undo_of = p->>'effect_id';
     ELSE
         UPDATE holdfast.effect SET waived = CASE what WHEN 'mark_done' THEN 'undone_by_hand' ELSE 'may_stand' END
         WHERE saga_id = g.id AND kind = 'call' AND (
@@ -304,7 +301,7 @@ $$;
 CREATE FUNCTION holdfast.retry_undos(of_saga text, of_step text DEFAULT NULL) RETURNS void
 LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
     UPDATE holdfast.effect SET
-        state = 'OPEN', doubt = false, attempts_used = 0, first_claimed_at = NULL, settled_at = NULL,
+        state = 'OPEN', doubt = state = 'UNKNOWN', attempts_used = 0, first_claimed_at = NULL, settled_at = NULL,
         settled_order = NULL, keys_refused = keys_refused + CASE state WHEN 'FAILED' THEN 1 ELSE 0 END
     WHERE saga_id = of_saga AND kind = 'undo' AND state IN ('FAILED', 'UNKNOWN')
       AND undo_of = coalesce(of_step, undo_of);
@@ -317,5 +314,5 @@ GRANT EXECUTE ON FUNCTION
     holdfast.open_saga(jsonb, bytea, bytea, bytea, bytea),
     holdfast.move_saga(jsonb, bytea, jsonb, bytea[], bytea[]),
     holdfast.hold_saga(jsonb),
-    holdfast.resolve_saga(jsonb, bytea, bytea, bytea)
+    holdfast.resolve_saga(jsonb, bytea, bytea)
 TO holdfast_app;
