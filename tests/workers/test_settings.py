@@ -147,6 +147,17 @@ def test_no_secret_shows_in_a_printed_setting(tmp_path):
     assert "s3cret" not in repr(settings)
 
 
+def test_the_stacks_checkpoint_key_signs_for_the_stacks_own_database_alone(stack_home):
+    home = {"HOLDFAST_HOME": str(stack_home)}
+    assert Settings.load(home).checkpoint_key is None
+    key = stack_home / "checkpoint-key.pem"
+    key.write_text("a key")
+    assert Settings.load(home).checkpoint_key == str(key)
+    assert Settings.load(home | {"HOLDFAST_DSN": "postgresql://elsewhere/db"}).checkpoint_key is None
+    assert Settings.load(home | {"HOLDFAST_CHECKPOINT_KEY": "mine.pem"}).checkpoint_key == "mine.pem"
+    assert Settings.load(home | {"HOLDFAST_CHECKPOINT_INTERVAL": "30s"}).checkpoint_interval.seconds == 30
+
+
 def test_every_setting_is_documented_and_every_documented_one_is_read():
     rows = re.findall(r"^\| `([A-Z_]+)` \|", DOCUMENT.read_text(), flags=re.MULTILINE)
     assert sorted(rows) == sorted(ENVIRONMENT)
