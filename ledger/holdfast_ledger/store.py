@@ -144,6 +144,7 @@ class Ledger:
             "roles": list(opening.roles),
             "labels": dict(opening.labels),
             "started_at": opening.started_at,
+            "task_queue": opening.task_queue,
         }
         # Only facts need the key before it is known what the session has: the answer brings it.
         seal = await self.vault.find(opening.session_id, ask=bool(opening.outbox))
@@ -281,6 +282,7 @@ class Ledger:
             ),
             *parameters.facts(closing.outbox, seal),
         )
+        self.vault.forget(closing.session_id)
         self._changed(closing.session_id)
 
     async def write_chunks(self, batch: list[Chunk]) -> None:

@@ -57,7 +57,10 @@ class Session(View):
 
 
 class Entry(View):
-    """One entry of the record. `body` is None where it is closed to this process, `{"erased": ...}` where to all."""
+    """One entry of the record.
+
+    `body` is None where this process cannot open it, and `{"erased": ...}` where nobody can.
+    """
 
     seq: int
     kind: str
