@@ -63,8 +63,8 @@ bench-ledger: setup ## how many entries a second are appended and verified, and 
 mutants: setup ## break the effect protocol in many ways; a named test notices each
 	$(BIN)/python -m tests.mutants
 
-protocol: setup ## the effect protocol as a state machine, through long stories
-	$(BIN)/python -m pytest tests/protocol --hypothesis-profile=chaos
+protocol: setup ## the effect protocol as a state machine, and every saga failing in every way
+	$(BIN)/python -m pytest tests/protocol tests/sagas --hypothesis-profile=chaos
 
 replays: setup ## the sessions' tests with workers that keep no workflow: every task is a replay
 	$(BIN)/python -m pytest tests/workflows tests/outages --uncached

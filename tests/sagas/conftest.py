@@ -20,7 +20,6 @@ from temporalio.client import WorkflowExecutionStatus, WorkflowHandle
 from holdfast import ids
 from holdfast.messages import Principal
 from holdfast.saga_contracts import SagaResult, UnwindResult, unwind_id
-from holdfast.states import SagaState
 from holdfast_ledger.verify import verify_session
 from holdfast_workers.client import Holdfast
 from holdfast_workers.plugin import HoldfastPlugin
@@ -100,7 +99,7 @@ class Sagas:
         async def gone() -> bool:
             return all(fault["key"] != key for fault in (await self.desk.get("/_faults")).json())
 
-        await until(gone, f"the fault at {step} to strike", within=30)
+        await until(gone, f"the fault at {step} to strike", within=ENDS_WITHIN_S)
 
     async def unwind(self, saga_id: str) -> UnwindResult:
         """As the sweep does for a saga whose run is dead."""
@@ -108,12 +107,8 @@ class Sagas:
         return await self.holdfast.unwind_result(saga_id)
 
     async def result(self, saga_id: str) -> SagaResult:
-        """How the saga ended, whatever became of its run."""
-        result = await self.holdfast.saga_result(saga_id)
-        if result.outcome is not SagaState.UNWINDING:
-            return result
-        found = await self.holdfast.unwind_result(saga_id)  # cancelled: its unwind tells
-        return SagaResult(outcome=found.outcome, reason=found.reason, undone=found.undone, standing=found.standing)
+        """How its run ended; of a run that was stopped, what the ledger says."""
+        return await self.holdfast.saga_result(saga_id)
 
     async def status(self, saga_id: str) -> WorkflowExecutionStatus | None:
         return (await self.handle(saga_id).describe()).status

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.common import RetryPolicy, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError, WorkflowAlreadyStartedError
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from holdfast import ids
@@ -108,20 +108,18 @@ class SagaCommands(ABC):
     async def saga_result(self, saga_id: str) -> SagaResult:
         """Wait until its run has ended. FORWARD_PENDING, HELD and STUCK are no ends: a person helps it on.
 
-        A run that ended without a result of its own (cancelled, terminated) is OPEN or UNWINDING here, with the
-        reason: what its effects are undone by is `unwind_result`.
+        Of a run that ended without a result of its own (cancelled, terminated) the ledger tells where its saga
+        stands: OPEN or UNWINDING while nobody has unwound it yet.
 
-        Raises `SagaRefused` for one that could not begin.
+        Raises `SagaRefused` for one that could not begin, and the ledger's `SagaMissing`.
         """
         try:
             return await self._saga_handle(saga_id).result()
         except WorkflowFailureError as failure:
-            cause = failure.cause
-            if isinstance(cause, ApplicationError):
-                raise SagaRefused(cause.message) from failure
-            state = SagaState.UNWINDING if isinstance(cause, CancelledError) else SagaState.OPEN
-            how = "terminated" if isinstance(cause, TerminatedError) else str(cause)
-            return SagaResult(outcome=state, reason=f"its run was {how}")
+            if isinstance(failure.cause, ApplicationError):
+                raise SagaRefused(failure.cause.message) from failure
+            found = await self.ledger.sagas.row(saga_id)
+            return SagaResult(outcome=found.state, reason=found.reason or f"its run ended early: {failure.cause}")
         except RPCError as error:
             raise self._explained(saga_id, error) from error
 

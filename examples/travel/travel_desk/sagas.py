@@ -26,8 +26,8 @@ from travel_desk.tools import (
     send_mail,
 )
 
-SOON = StepOptions(timeout="5s")
-"""Somebody waits at the desk: better to ask again soon under the same key than to wait for a lost answer."""
+SOON = StepOptions(timeout="5s", attempts=3)
+"""Somebody waits at the desk: asked again soon under the same key, and given up soon."""
 
 
 class Rebooking(BaseModel):
