@@ -1,4 +1,4 @@
-"""A saga of the ledger driven by hand: its steps landed or left in any state, its unwinders, and what people say."""
+"""A saga of the ledger driven by hand: its steps in any state, its unwinders, and what people say."""
 
 from __future__ import annotations
 
