@@ -62,17 +62,44 @@ class Usage(Wire):
         return self.input + self.output + self.cache_read + self.cache_write
 
 
+class Lost(Wire):
+    """Attempts at a model turn that were billed perhaps, with nobody to tell how much: what is assumed of them.
+
+    `usd` is None where the price is unknown.
+    """
+
+    attempts: int = 0
+    tokens: int = 0
+    usd: Decimal | None = Decimal(0)
+
+    @classmethod
+    def assumed(cls, attempts: int, each: Usage, usd_each: Decimal | None) -> Lost:
+        """So many attempts, each of which used and cost the most that it could."""
+        usd = None if usd_each is None else attempts * usd_each
+        return cls(attempts=attempts, tokens=attempts * each.total, usd=usd)
+
+
 class Spend(Wire):
-    """What a session has used so far. `usd` is None once any turn's price is unknown."""
+    """What a session has used so far, lost answers included. `usd` is None once any turn's price is unknown."""
 
     turns: int = 0
     calls: int = 0
     tokens: int = 0
     usd: Decimal | None = Decimal(0)
+    lost_attempts: int = 0
 
     def with_turn(self, usage: Usage, usd: Decimal | None) -> Spend:
         known = None if self.usd is None or usd is None else self.usd + usd
         return self.model_copy(update={"turns": self.turns + 1, "tokens": self.tokens + usage.total, "usd": known})
+
+    def with_lost(self, lost: Lost | None) -> Spend:
+        if lost is None:
+            return self
+        known = None if self.usd is None or lost.usd is None else self.usd + lost.usd
+        attempts = self.lost_attempts + lost.attempts
+        return self.model_copy(
+            update={"tokens": self.tokens + lost.tokens, "usd": known, "lost_attempts": attempts}
+        )
 
     def with_calls(self, number: int, usd: Decimal | None = Decimal(0)) -> Spend:
         known = None if self.usd is None or usd is None else self.usd + usd

@@ -16,7 +16,7 @@ from temporalio import activity
 from temporalio.common import RetryPolicy
 
 from holdfast import guards, ids
-from holdfast.budget import Limits, TighterLimits, Usage
+from holdfast.budget import Limits, Lost, TighterLimits, Usage
 from holdfast.catalogue import ToolPlan
 from holdfast.facts import Fact
 from holdfast.messages import UNAUTHENTICATED, Principal
@@ -157,6 +157,8 @@ class TurnResult(Wire):
     """Why the session must hold: Postgres does not have what this session stands on."""
     committed: bool = False
     """The request's saga was committed in the turn's own transaction."""
+    lost: Lost | None = None
+    """Attempts at it whose answers were lost: budgets count them as billed."""
 
 
 class Authorization(Wire):

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from temporalio import activity
 
 from holdfast import ids
+from holdfast.budget import Lost, Usage
 from holdfast.config import EffectSettings
 from holdfast.contracts import LEASE, ModelTurn, TurnResult
 from holdfast.errors import EffectConflict, HeadMissing
-from holdfast.pricing import PriceTable
+from holdfast.pricing import PriceTable, cost_usd
 from holdfast.states import EffectState, RecoveryClass
 from holdfast_activities.attempt_report import AttemptReport
 from holdfast_activities.faults import MODEL, FaultPoint, FaultPoints, no_faults
@@ -96,10 +97,11 @@ class ModelTurns:
                 claim = self._claim(request)
                 claimed = await self._ledger.claim(claim)
                 if not isinstance(claimed, Granted):
-                    return _without_grant(claimed)
+                    return await self._with_lost(request, claim, _without_grant(claimed))
                 self._faults(FaultPoint.AFTER_CLAIM, MODEL)
                 catalogue = await self._ledger.catalogue(request.catalogue)
                 transcript = await self._ledger.transcript(request.session_id, request.head)
+                lost = await self._ledger.lost_attempts(claim.effect_id) if claimed.token > 1 else 0
             except LedgerUnavailable:
                 raise  # nothing is lost: the next attempt takes over
             except (HeadMissing, EffectConflict, LedgerError) as error:
@@ -110,6 +112,7 @@ class ModelTurns:
                 grant=claimed,
                 catalogue=catalogue,
                 transcript=transcript,
+                lost=lost,
                 ledger=self._ledger,
                 client=self._client,
                 book=self._book,
@@ -121,6 +124,18 @@ class ModelTurns:
                 now=self._now,
             )
             return await attempt.run(halt)
+
+    async def _with_lost(self, request: ModelTurn, claim: Claim, result: TurnResult) -> TurnResult:
+        """The result, and what is assumed of the attempts where the ledger gave the turn up by itself."""
+        if result.failed is None or result.lost is not None:
+            return result
+        lost = await self._ledger.lost_attempts(claim.effect_id)
+        if not lost:
+            return result
+        agent = (await self._ledger.catalogue(request.catalogue)).agent
+        most = Usage(output=agent.max_tokens)
+        usd = cost_usd(agent.model, most, on=self._now().date(), overrides=self._prices)
+        return result.model_copy(update={"lost": Lost.assumed(lost, most, usd)})
 
     def _claim(self, request: ModelTurn) -> Claim:
         path = ids.turn_path(request.turn)

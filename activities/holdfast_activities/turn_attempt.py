@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from temporalio import activity
 
 from holdfast import ids
-from holdfast.budget import Usage
+from holdfast.budget import Lost, Usage
 from holdfast.catalogue import Catalogue
 from holdfast.config import EffectSettings
 from holdfast.contracts import ModelTurn, TurnResult
@@ -66,6 +66,8 @@ class TurnAttempt:
     grant: Granted
     catalogue: Catalogue
     transcript: Sequence[StoredMessage]
+    lost: int
+    """So many earlier attempts may have been billed, with nobody to tell how much."""
     ledger: Ledger
     client: ModelClient
     book: ToolBook
@@ -79,6 +81,8 @@ class TurnAttempt:
     _started: float = field(default_factory=time.monotonic, init=False)
     _seq: int = field(default=0, init=False)
     _sent: bool = field(default=False, init=False)
+    _turned_away: bool = field(default=False, init=False)
+    _asked: ModelRequest | None = field(default=None, init=False)
 
     async def run(self, halt: Halt) -> TurnResult | None:
         """Stream and record. None when the claim was released because this attempt is to stop.
@@ -87,6 +91,7 @@ class TurnAttempt:
             ApplicationError: retryable, the claim is released or held by a newer attempt.
         """
         request = build_request(self.catalogue, self.transcript, final=self.request.final)
+        self._asked = request
         async with renewing(
             self.ledger,
             self.effect_id,
@@ -156,9 +161,7 @@ class TurnAttempt:
     async def _record_interrupted(self, request: ModelRequest) -> TurnResult:
         content = [dict(block.content) for block in said_blocks(self._answer)]
         plan = Plan(content=content, calls=(), planned=())
-        result = self._result(
-            plan, stop_reason="interrupted", usage=self._answer.usage, usd=self._assumed_cost(request)
-        )
+        result = self._result(plan, stop_reason="interrupted", usage=self._answer.usage, usd=self._assumed_cost())
         result = result.model_copy(update={"interrupted": True})
         return await self._record(request, plan, result, commit_saga=False)
 
@@ -170,6 +173,7 @@ class TurnAttempt:
             usage=usage,
             usd=usd,
             text=_head_of(plan.content),
+            lost=self._lost_attempts(),
         )
 
     async def _record(
@@ -193,6 +197,7 @@ class TurnAttempt:
             latency=self._latency,
             request_digest=request.digest,
             calls=plan.planned,
+            lost=result.lost,
             saga_id=self.request.saga.id,
             saga_epoch=self.request.saga.epoch,
             commit_saga=commit_saga,
@@ -212,22 +217,24 @@ class TurnAttempt:
         if failure is None:
             await self._release("transient", {"error": type(error).__name__})
             raise error  # a bug of ours: Temporal shows it and tries again
+        self._turned_away = failure.turned_away
         if failure.permanent:
             return await self._record_failed(failure.message, failure, "permanent")
         delay = failure.retry_after or backoff(self.grant.attempt)
         if self.now() + delay - activity.info().scheduled_time > MAX_ELAPSED:
             message = f"{failure.message}; given up, since {MAX_ELAPSED} after the first attempt would be over"
             return await self._record_failed(message, failure, "transient")
-        given_up = TurnResult(failed=f"{failure.message}; given up after {self.grant.attempt} attempts")
+        message = f"{failure.message}; given up after {self.grant.attempt} attempts"
+        given_up = TurnResult(failed=message, lost=self._lost_attempts(own=True))
         recorded = await self._release("transient", failure.evidence, given_up=given_up, kind=failure.kind)
         if recorded is not None and recorded.state is EffectState.FAILED:  # that was the last attempt
             return _standing(recorded)
         raise later(failure.message, f"Model.{failure.kind}", delay, ordinary=failure.busy)
 
     async def _record_failed(self, message: str, failure: Failure, outcome: AttemptOutcome) -> TurnResult:
-        result = TurnResult(failed=message, usd=self._unfinished_cost())
+        result = TurnResult(failed=message, usd=self._unfinished_cost(), lost=self._lost_attempts(own=True))
         self._report(outcome, usd=result.usd, error=failure.kind)
-        record = self._end(EffectState.FAILED, result.model_dump(mode="json"), failure.evidence)
+        record = self._end(EffectState.FAILED, result, failure.evidence)
         recorded = await until_recorded(lambda: self.ledger.record(record))
         return result if recorded.accepted else _standing(recorded)
 
@@ -245,24 +252,28 @@ class TurnAttempt:
             given_up: the turn's outcome should this have been the last attempt of its budget.
         """
         self._report(outcome, usd=self._unfinished_cost(), error=kind)
-        failed = given_up or TurnResult(failed="the model was tried too often without an answer")
+        failed = given_up or TurnResult(
+            failed="the model was tried too often without an answer", lost=self._lost_attempts(own=True)
+        )
         try:
-            return await self.ledger.record(self._end(EffectState.OPEN, failed.model_dump(mode="json"), evidence))
+            return await self.ledger.record(self._end(EffectState.OPEN, failed, evidence))
         except LedgerUnavailable:
             activity.logger.warning("claim not released: Postgres is away", extra={"effect_id": self.effect_id})
             return None
 
-    def _end(self, state: EffectState, outcome: Mapping[str, Any], evidence: Mapping[str, Any]) -> Record:
-        known = {"cost": "none" if not self._answer.started else "unknown", "usage": self._answer.counted}
+    def _end(self, state: EffectState, result: TurnResult, evidence: Mapping[str, Any]) -> Record:
+        cost = self._unfinished_cost()
+        known = {"cost": "unknown" if cost is None else "none", "usage": self._answer.counted}
         return Record(
             effect_id=self.effect_id,
             session_id=self.request.session_id,
             token=self.grant.token,
             state=state,
-            outcome=outcome,
+            outcome=result.model_dump(mode="json"),
             latency=self._latency,
             evidence={**evidence, **known},
-            usd=self._unfinished_cost(),
+            usd=cost,
+            lost=result.lost,
             dispatched=self._sent,
         )
 
@@ -281,23 +292,31 @@ class TurnAttempt:
         searches = server_tools_usd(self._answer.counted.get("server_tool_use") or {})
         return None if tokens is None or searches is None else tokens + searches
 
-    def _assumed_cost(self, request: ModelRequest) -> Decimal | None:
-        """What an interrupted answer may cost at most; nothing where none was asked for.
-
-        The API counts at the end, so budgets assume that it went on to `max_tokens`.
-        """
+    def _assumed_cost(self) -> Decimal | None:
+        """What an interrupted answer may cost at most; nothing where none was asked for."""
         if not self._sent:
             return Decimal(0)
+        most = self._at_most()
+        return self._cost(most) if most.total > most.output else None
+
+    def _at_most(self) -> Usage:
+        """The most that one answer uses: the API counts at the end, so it may have gone on to `max_tokens`."""
         counted = self._answer.usage
-        asked = counted.total - counted.output
-        if not self._answer.started:
-            counted = Usage(input=len(ids.canonical(dict(request.params))) // BYTES_PER_TOKEN)
-            asked = counted.input
-        return self._cost(counted.model_copy(update={"output": self.catalogue.agent.max_tokens})) if asked else None
+        if not self._answer.started and self._asked is not None:
+            counted = Usage(input=len(ids.canonical(dict(self._asked.params))) // BYTES_PER_TOKEN)
+        return counted.model_copy(update={"output": self.catalogue.agent.max_tokens})
+
+    def _lost_attempts(self, *, own: bool = False) -> Lost | None:
+        """What is assumed of the attempts whose answers were lost; with `own` of this one, too, where it was."""
+        attempts = self.lost + (own and self._unfinished_cost() is None)
+        if not attempts:
+            return None
+        most = self._at_most()
+        return Lost.assumed(attempts, most, self._cost(most))
 
     def _unfinished_cost(self) -> Decimal | None:
-        """A refused request is free; one that was cut off has a cost nobody told us."""
-        return None if self._answer.started else Decimal(0)
+        """What was not sent, or was turned away, is free; anything else has a cost that nobody told us."""
+        return Decimal(0) if not self._sent or (self._turned_away and not self._answer.started) else None
 
     @property
     def _latency(self) -> timedelta:

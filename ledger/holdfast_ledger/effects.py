@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 
 from holdfast import ids
+from holdfast.budget import Lost
 from holdfast.states import CallStatus, EffectState
 from holdfast_ledger import parameters, places
 from holdfast_ledger.database import Database
@@ -188,6 +189,10 @@ def _exhausted(wanted: Claim) -> dict[str, str]:
     }
 
 
+async def lost_attempts(database: Database, effect_id: str) -> int:
+    return int((await database.one("lost_attempts", effect_id))[0])
+
+
 async def renew(database: Database, effect_id: str, token: int, lease: timedelta) -> bool:
     row = await database.one("renew_effect", effect_id, token, lease)
     return bool(row[0])
@@ -215,6 +220,7 @@ def record_parameters(record: Record, seal: Seal) -> tuple[Any, ...]:
         "undo_tool": undo.tool if undo else None,
         "undo_version": undo.version if undo else None,
         "usd": record.usd,
+        **_assumed(record.lost),
         **_for_breaker(record),
     }
     body: dict[str, Any] = {"outcome": dict(record.outcome), "evidence": dict(record.evidence)}
@@ -248,6 +254,11 @@ def _outcome_columns(said: Record | Resolution, seal: Seal) -> tuple[bytes | Non
 
 def _sealed(seal: Seal, place: str, body: bytes | None) -> bytes | None:
     return None if body is None else seal.seal(place, body)
+
+
+def _assumed(lost: Lost | None) -> dict[str, Any]:
+    lost = lost or Lost()
+    return {"assumed_tokens": lost.tokens, "assumed_usd": lost.usd}
 
 
 def _for_breaker(record: Record) -> dict[str, Any]:
@@ -334,6 +345,8 @@ async def record_turn(database: Database, vault: Vault, turn: TurnRecord) -> Rec
         "cache_read_tokens": usage.cache_read,
         "cache_write_tokens": usage.cache_write,
         "usd": turn.usd,
+        "lost_attempts": turn.lost.attempts if turn.lost else 0,
+        **_assumed(turn.lost),
         "latency": turn.latency,
         "request_digest": turn.request_digest,
         "saga_id": turn.saga_id,
@@ -385,6 +398,7 @@ def _turn_body(turn: TurnRecord) -> dict[str, Any]:
             "cache_write": turn.usage.cache_write,
         },
         "usd": None if turn.usd is None else str(turn.usd),
+        **({"lost": turn.lost.model_dump(mode="json")} if turn.lost else {}),
         "calls": [
             {"call": call.call, "tool": call.tool, "version": call.tool_version, "args": call.digest}
             for call in turn.calls

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
-from holdfast.budget import Usage
+from holdfast.budget import Lost, Usage
 from holdfast.facts import Fact
 from holdfast.guards import Breaker
 from holdfast.states import EffectState, RecoveryClass, Tier
@@ -210,6 +210,8 @@ class Record:
     undo: Undo | None = None
     usd: Decimal | None = Decimal(0)
     """None: it cost something, and nobody knows how much."""
+    lost: Lost | None = None
+    """Of a model turn that ends without an answer: what is assumed of the attempts at it."""
     dispatched: bool = True
     """False, with state OPEN: released before anything was sent; the attempt does not count."""
     failed: bool | None = None
@@ -305,6 +307,8 @@ class TurnRecord:
     latency: timedelta
     request_digest: str
     calls: tuple[PlannedCall, ...] = ()
+    lost: Lost | None = None
+    """What is assumed of earlier attempts at it whose answers were lost."""
     saga_id: str
     saga_epoch: int
     commit_saga: bool = False

@@ -180,6 +180,10 @@ class Ledger:
         self._changed(claim.session_id)
         return result
 
+    async def lost_attempts(self, effect_id: str) -> int:
+        """How many attempts at a model turn may have been billed without an answer."""
+        return await effects.lost_attempts(self.database, effect_id)
+
     async def renew(self, effect_id: str, token: int, lease: timedelta) -> bool:
         """Extend the lease; False when a newer attempt holds the effect."""
         return await effects.renew(self.database, effect_id, token, lease)

@@ -54,6 +54,10 @@ class Session(View):
     calls: int
     usage: Tokens
     usd: Decimal | None
+    lost_attempts: int
+    """Attempts at turns that were billed perhaps; what budgets assume for them is in neither `usage` nor `usd`."""
+    assumed_tokens: int
+    assumed_usd: Decimal | None
 
 
 class Entry(View):

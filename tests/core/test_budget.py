@@ -7,9 +7,17 @@ from decimal import Decimal
 
 import pytest
 
-from holdfast.budget import Limits, Spend, TighterLimits, Usage, exhausted
+from holdfast.budget import Limits, Lost, Spend, TighterLimits, Usage, exhausted
 
 NOW = timedelta(0)
+
+
+def test_a_lost_answer_is_counted_as_the_most_that_it_can_have_cost() -> None:
+    spend = Spend(turns=1, tokens=100, usd=Decimal("0.10"))
+    lost = Lost.assumed(2, Usage(input=10, output=40), Decimal("0.25"))
+    assert spend.with_lost(lost) == Spend(turns=1, tokens=200, usd=Decimal("0.60"), lost_attempts=2)
+    assert spend.with_lost(Lost.assumed(1, Usage(output=40), None)).usd is None
+    assert spend.with_lost(None) == spend
 
 
 def test_a_session_may_lower_its_agents_limits_and_never_raise_them() -> None:

@@ -274,6 +274,26 @@ turns:
         assert house.model.requests[-1].body["tool_choice"] == {"type": "none"}
 
 
+async def test_a_lost_answer_counts_for_the_limit_as_if_it_had_been_billed(open_house, config: str) -> None:
+    working = """
+name: working
+description: working.
+example: working
+match: working
+wrap_up: This is where I stopped.
+turns:
+  - calls: [{tool: look, input: {what: roof}}]
+    repeat: 3
+"""
+    async with open_house(working, config=config.replace("parallel_calls = 4", "tokens = 4000")) as house:
+        house.model.inject({"kind": "truncate"})
+        session = await house.start("working")
+        result = await asyncio.wait_for(house.holdfast.result(session), 20)
+        assert (result.status, result.turns) == ("completed", 2)
+        assert "4000 tokens" in result.reason
+        assert (await house.holdfast.reader.session(session)).lost_attempts == 1
+
+
 @pytest.mark.golden
 async def test_a_question_waits_for_the_next_message(open_house, config: str) -> None:
     asking = """

@@ -40,7 +40,9 @@ def _whom(state: SessionState) -> str:
 
 def _spend(state: SessionState) -> str:
     usd = "cost unknown" if state.spend.usd is None else f"${state.spend.usd:.4f}"
-    return f"{state.spend.turns} turns, {state.spend.calls} calls, {state.spend.tokens} tokens, {usd}"
+    lost = state.spend.lost_attempts
+    assumed = f", of it assumed for {lost} lost answers" if lost else ""
+    return f"{state.spend.turns} turns, {state.spend.calls} calls, {state.spend.tokens} tokens, {usd}{assumed}"
 
 
 def _approval(call: OpenCall, session_id: str) -> list[str]:

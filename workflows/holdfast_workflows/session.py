@@ -156,6 +156,7 @@ class AgentSession(Handlers):
         if result.held:
             request.held = result.held
             return
+        state.spend = state.spend.with_lost(result.lost)
         if result.failed:
             await self._give_up(request, SessionStatus.FAILED, result.failed)
             return

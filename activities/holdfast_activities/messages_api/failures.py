@@ -63,6 +63,8 @@ class Failure:
 
     message: str
     """For the user: what happened and what to do next."""
+    turned_away: bool
+    """No model worked on it, unless an answer had begun: nothing is billed."""
     permanent: bool
     kind: str
     busy: bool = False
@@ -87,6 +89,7 @@ def classify(error: Exception, now: datetime) -> Failure | None:
     if isinstance(error, StreamCutShort | anthropic.APIConnectionError | httpx2.TransportError):
         return Failure(
             message=f"the connection to the Messages API was lost ({_cause(error)})",
+            turned_away=isinstance(error.__cause__ or error, httpx2.ConnectError | httpx2.ConnectTimeout),
             permanent=False,
             kind="connection",
             evidence={"error": _cause(error)},
@@ -98,6 +101,7 @@ def classify(error: Exception, now: datetime) -> Failure | None:
     if isinstance(error, anthropic.AnthropicError) or _lacks_credentials(error):
         return Failure(
             message=f"no request to the Messages API could be made: {error}. Set ANTHROPIC_API_KEY for the worker",
+            turned_away=True,
             permanent=True,
             kind="credentials",
             evidence={"error": type(error).__name__},
@@ -116,9 +120,10 @@ def _status(error: Any, now: datetime) -> Failure:
         retryable = asked == "true"
     if not retryable:
         message = _explain(error.status_code, kind, words)
-        return Failure(message=message, permanent=True, kind=kind or "status", evidence=evidence)
+        return Failure(message=message, turned_away=True, permanent=True, kind=kind or "status", evidence=evidence)
     return Failure(
         message=f"the Messages API answered {error.status_code} ({words})",
+        turned_away=True,
         permanent=False,
         kind=kind or "status",
         busy=error.status_code in BUSY_STATUS,
@@ -131,15 +136,24 @@ def _typed(kind: str, words: str, evidence: Mapping[str, Any]) -> Failure:
     """An error inside a stream. A type nobody knows is tried again: the attempt budget ends it."""
     lowered = kind.lower()
     if lowered in _PERMANENT_TYPES:
-        return Failure(message=_explain(400, kind, words), permanent=True, kind=kind, evidence=evidence)
+        message = _explain(400, kind, words)
+        return Failure(message=message, turned_away=True, permanent=True, kind=kind, evidence=evidence)
     message = f"the Messages API broke off with {kind or 'an error'} ({words})"
     busy = lowered in _BUSY_TYPES
     known = lowered in _RETRYABLE_TYPES
-    return Failure(message=message, permanent=False, kind=kind if known else "stream", busy=busy, evidence=evidence)
+    return Failure(
+        message=message,
+        turned_away=True,
+        permanent=False,
+        kind=kind if known else "stream",
+        busy=busy,
+        evidence=evidence,
+    )
 
 
 def _transient(message: str, error: Exception) -> Failure:
-    return Failure(message=message, permanent=False, kind="protocol", evidence={"error": type(error).__name__})
+    evidence = {"error": type(error).__name__}
+    return Failure(message=message, turned_away=False, permanent=False, kind="protocol", evidence=evidence)
 
 
 def _explain(status: int, kind: str, words: str) -> str:

@@ -40,6 +40,9 @@ FIELDS = {
     "input_tokens": "tokens read, cached ones included",
     "output_tokens": "tokens written",
     "usd": "cost so far; null where a price is unknown",
+    "lost_attempts": "attempts at turns whose answers were lost, and were billed perhaps",
+    "assumed_tokens": "what limits count for those, besides the tokens above",
+    "assumed_usd": "what limits count for those, besides the cost above; null where a price is unknown",
     "ui": "its address in Temporal's UI; null where none is known",
 }
 
@@ -70,6 +73,9 @@ def record(app: App, found: Session) -> dict[str, Any]:
         "input_tokens": usage.input + usage.cache_read + usage.cache_write,
         "output_tokens": usage.output,
         "usd": found.usd,
+        "lost_attempts": found.lost_attempts,
+        "assumed_tokens": found.assumed_tokens,
+        "assumed_usd": found.assumed_usd,
         "ui": app.ui_of(found.id),
     }
 
@@ -164,9 +170,17 @@ def text_of(app: App, found: Session) -> str:
         "started": cell(found.registered_at),
         "ended": cell(found.ended_at) if found.ended_at else None,
         "spent": f"{spent(found.turns, found.calls)}, tokens {tokens}, {money(found.usd)}",
+        "lost": lost_answers(found),
         "ui": app.ui_of(found.id),
     }
     return "\n".join([found.id, *(f"  {name:<8}  {cell(value)}" for name, value in facts.items() if value)])
+
+
+def lost_answers(found: Session) -> str | None:
+    if not found.lost_attempts:
+        return None
+    assumed = f"{found.assumed_tokens} tokens, {money(found.assumed_usd)}"
+    return f"{found.lost_attempts} attempts, billed perhaps: limits count {assumed} for them"
 
 
 @command(

@@ -4,6 +4,10 @@
 SELECT verdict, code, reason, retry_after, token, attempt, probe, args, state, outcome, committed, keys_refused
 FROM holdfast.claim_effect($1, $2, $3, $4, $5, $6, $7, $8, $9)
 
+-- name: lost_attempts
+-- Attempts at a model turn that may have been billed, with nobody to tell how much.
+SELECT count(*) FROM holdfast.attempt WHERE effect_id = $1 AND cost_unknown
+
 -- name: renew_effect
 SELECT holdfast.renew_effect($1, $2, $3)
 

@@ -4,7 +4,7 @@
 -- Newest first. Each filter is off when null.
 SELECT id, agent, model, status, status_reason, status_at, requested_by, on_behalf_of, roles, tenant, labels,
        registered_at, opened_at, ended_at, first_run_id, catalogue_digest, turns, calls, input_tokens,
-       output_tokens, cache_read_tokens, cache_write_tokens, usd
+       output_tokens, cache_read_tokens, cache_write_tokens, usd, lost_attempts, assumed_tokens, assumed_usd
 FROM holdfast.session
 WHERE ($1::text[] IS NULL OR status = ANY($1))
   AND ($2::text IS NULL OR agent = $2)
@@ -17,7 +17,7 @@ ORDER BY session_key DESC LIMIT $6
 -- name: session
 SELECT id, agent, model, status, status_reason, status_at, requested_by, on_behalf_of, roles, tenant, labels,
        registered_at, opened_at, ended_at, first_run_id, catalogue_digest, turns, calls, input_tokens,
-       output_tokens, cache_read_tokens, cache_write_tokens, usd
+       output_tokens, cache_read_tokens, cache_write_tokens, usd, lost_attempts, assumed_tokens, assumed_usd
 FROM holdfast.session WHERE id = $1
 
 -- name: session_ids

@@ -46,7 +46,10 @@ CREATE TABLE holdfast.session (
     output_tokens bigint NOT NULL DEFAULT 0,
     cache_read_tokens bigint NOT NULL DEFAULT 0,
     cache_write_tokens bigint NOT NULL DEFAULT 0,
-    usd numeric DEFAULT 0           -- null once any price was unknown
+    usd numeric DEFAULT 0,          -- null once any price was unknown
+    lost_attempts integer NOT NULL DEFAULT 0, -- of model turns: billed perhaps, and nobody told how much
+    assumed_tokens bigint NOT NULL DEFAULT 0, -- what budgets assume for them, beyond the totals above
+    assumed_usd numeric DEFAULT 0
 ) WITH (fillfactor = 75);           -- totals are updated in place
 CREATE INDEX session_by_status ON holdfast.session (status, session_key);
 CREATE INDEX session_by_agent ON holdfast.session (agent, session_key);
@@ -191,6 +194,7 @@ CREATE TABLE holdfast.attempt (
     reported text,                  -- what it said after it had lost the effect; changed nothing
     reported_at timestamptz,
     latency_us bigint,
+    cost_unknown boolean NOT NULL DEFAULT false, -- of a model turn: billed perhaps, nobody told how much
     evidence bytea,
     PRIMARY KEY (effect_id, token)
 );
@@ -211,6 +215,9 @@ CREATE TABLE holdfast.turn (
     cache_read_tokens bigint NOT NULL,
     cache_write_tokens bigint NOT NULL,
     usd numeric,                    -- null: price unknown
+    lost_attempts integer NOT NULL DEFAULT 0, -- attempts before it, of unknown cost
+    assumed_tokens bigint NOT NULL DEFAULT 0, -- what budgets assume for those
+    assumed_usd numeric,
     latency_us bigint NOT NULL,
     request_digest text NOT NULL,
     recorded_at timestamptz NOT NULL DEFAULT clock_timestamp()

@@ -202,13 +202,20 @@ BEGIN
 END
 $$;
 
--- The attempt that has not reported lost the effect: by its lease, or to a newer attempt.
+-- The attempt that has not reported lost the effect: by its lease, or to a newer attempt. A model's answer that was
+-- lost with it may have been billed.
 CREATE FUNCTION holdfast.end_lost_attempt(of_effect text, now timestamptz) RETURNS void
 LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
-    UPDATE holdfast.attempt a
-    SET state = CASE WHEN e.lease_until > now THEN 'SUPERSEDED' ELSE 'EXPIRED' END, ended_at = now
-    FROM holdfast.effect e
-    WHERE e.effect_id = of_effect AND e.state = 'CLAIMED' AND a.effect_id = of_effect AND a.token = e.token
+    WITH lost AS (
+        UPDATE holdfast.attempt a
+        SET state = CASE WHEN e.lease_until > now THEN 'SUPERSEDED' ELSE 'EXPIRED' END, ended_at = now,
+            cost_unknown = e.kind = 'model'
+        FROM holdfast.effect e
+        WHERE e.effect_id = of_effect AND e.state = 'CLAIMED' AND a.effect_id = of_effect AND a.token = e.token
+        RETURNING e.session_key, a.cost_unknown
+    )
+    UPDATE holdfast.session s SET lost_attempts = lost_attempts + 1
+    FROM lost WHERE lost.cost_unknown AND s.session_key = lost.session_key
 $$;
 
 -- End an effect without a report of its last attempt.

@@ -6,7 +6,8 @@ CREATE TYPE holdfast.recording AS (
     session_id text, effect_id text, token integer, state text, dispatched boolean, doubt boolean, final boolean,
     latency interval,
     undo_tool text, undo_version text, usd numeric,
-    service text, failed boolean, breaker_failures integer, breaker_within interval, breaker_open_for interval
+    service text, failed boolean, breaker_failures integer, breaker_within interval, breaker_open_for interval,
+    assumed_tokens bigint, assumed_usd numeric
 );
 
 -- `state` and `outcome` are what stands now. `accepted` false: another attempt's report stands, or none yet.
@@ -154,8 +155,15 @@ BEGIN
     WHERE effect_id = r.effect_id;
     UPDATE holdfast.attempt SET
         state = r.state, ended_at = clock_timestamp(), evidence = p_evidence,
-        latency_us = holdfast.microseconds(r.latency)
+        latency_us = holdfast.microseconds(r.latency), cost_unknown = e.kind = 'model' AND r.usd IS NULL
     WHERE effect_id = r.effect_id AND token = r.token;
+    IF e.kind = 'model' THEN
+        UPDATE holdfast.session SET
+            lost_attempts = lost_attempts + CASE WHEN r.usd IS NULL THEN 1 ELSE 0 END,
+            assumed_tokens = assumed_tokens + CASE WHEN new_state = 'OPEN' THEN 0 ELSE r.assumed_tokens END,
+            assumed_usd = assumed_usd + CASE WHEN new_state = 'OPEN' THEN 0 ELSE r.assumed_usd END
+        WHERE session_key = s_key;
+    END IF;
     PERFORM holdfast.count_for_breaker(r, coalesce(r.service, e.tool));
     IF e.kind <> 'model' AND new_state <> 'OPEN' THEN
         UPDATE holdfast.session
@@ -183,7 +191,8 @@ CREATE TYPE holdfast.turn_recording AS (
     session_id text, effect_id text, token integer, turn integer, head text, next_head text, digest text,
     stop_reason text, model_asked text, model_answered text, input_tokens bigint, output_tokens bigint,
     cache_read_tokens bigint, cache_write_tokens bigint, usd numeric, latency interval, request_digest text,
-    saga_id text, saga_epoch integer, commit_saga boolean
+    saga_id text, saga_epoch integer, commit_saga boolean,
+    lost_attempts integer, assumed_tokens bigint, assumed_usd numeric
 );
 
 -- What makes semantic keys of this ledger unlike any other's: amounts and names are few enough to be guessed from a bare
@@ -222,11 +231,13 @@ LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
     ON CONFLICT DO NOTHING;
     INSERT INTO holdfast.turn (
         effect_id, session_key, turn, head, next_head, digest, stop_reason, model_asked, model_answered,
-        input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, usd, latency_us, request_digest
+        input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, usd, lost_attempts, assumed_tokens,
+        assumed_usd, latency_us, request_digest
     )
     VALUES (
         r.effect_id, s_key, r.turn, r.head, r.next_head, r.digest, r.stop_reason, r.model_asked,
         r.model_answered, r.input_tokens, r.output_tokens, r.cache_read_tokens, r.cache_write_tokens, r.usd,
+        r.lost_attempts, r.assumed_tokens, r.assumed_usd,
         holdfast.microseconds(r.latency), r.request_digest
     );
 $$;
@@ -285,6 +296,7 @@ BEGIN
         output_tokens = output_tokens + r.output_tokens,
         cache_read_tokens = cache_read_tokens + r.cache_read_tokens,
         cache_write_tokens = cache_write_tokens + r.cache_write_tokens, usd = usd + r.usd,
+        assumed_tokens = assumed_tokens + r.assumed_tokens, assumed_usd = assumed_usd + r.assumed_usd,
         status = CASE WHEN commits AND ended_at IS NULL THEN 'idle' ELSE status END
     WHERE session_key = s_key;
     PERFORM holdfast.append(
