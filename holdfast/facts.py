@@ -39,6 +39,7 @@ class Kind(StrEnum):
     COMMAND_RECEIVED = "command_received"  # interrupt, abort, close
     SIGNAL_REFUSED = "signal_refused"
     LIMIT_REACHED = "limit_reached"
+    SAGA_BUILD_WAIVED = "saga_build_waived"  # workers may serve that lack its code
     TOOL_DISABLED = "tool_disabled"  # by a person, in the chain `@operations`
     TOOL_ENABLED = "tool_enabled"
     SAGA_UNWINDING = "saga_unwinding"  # from here on nothing of it goes forward

@@ -58,6 +58,7 @@ class Openings:
             roles=principal.roles,
             labels=principal.labels,
             started_at=request.started_at,
+            task_queue=activity.info().task_queue,
             outbox=request.outbox,
         )
         try:

@@ -122,4 +122,5 @@ def _opening(request: OpenSaga, catalogue: Catalogue) -> SagaOpening:
         labels=principal.labels,
         parent=request.parent,
         started_at=request.started_at,
+        task_queue=activity.info().task_queue,
     )

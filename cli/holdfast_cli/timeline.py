@@ -242,6 +242,10 @@ def _command(moment: Moment) -> list[str]:
     return [f"{cell(moment.actor)}: {moment.outcome}{reason}"]
 
 
+def _waived(moment: Moment) -> list[str]:
+    return [f"{cell(moment.actor)}: workers may serve without its code: {shortened(moment.text)}"]
+
+
 def _saga(moment: Moment) -> list[str]:
     if moment.outcome == "COMMITTED":
         return []
@@ -304,6 +308,7 @@ SAYINGS = {
     "saga_unwinding": _unwinding,
     "saga_moved": _moved,
     "saga_resolved": _command,
+    "saga_build_waived": _waived,
     "ledger_exported": _operation,
     "session_archived": _operation,
     "contents_read": _operation,

@@ -60,6 +60,8 @@ class Opening:
     roles: tuple[str, ...]
     labels: Mapping[str, str]
     started_at: datetime
+    task_queue: str = ""
+    """Whose workers have its code."""
     outbox: tuple[Fact, ...] = ()
 
 

@@ -94,7 +94,13 @@ class HoldfastPlugin(SimplePlugin):
         if self._settings is None:
             await super().run_worker(worker, next)
             return
-        opening = open_work(self._settings, worker.client, telemetry=self._telemetry, faults=self._faults)
+        opening = open_work(
+            self._settings,
+            worker.client,
+            telemetry=self._telemetry,
+            faults=self._faults,
+            task_queue=worker.task_queue,
+        )
         async with opening as self._desk.work:
             await super().run_worker(worker, next)
 

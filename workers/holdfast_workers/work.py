@@ -34,6 +34,7 @@ from holdfast_ledger.stream import Flusher
 from holdfast_sagas.registry import serve
 from holdfast_workers.checkpoints import checkpoints_kept
 from holdfast_workers.config_file import load_config
+from holdfast_workers.deploys import BuildLacksCode, missing_code
 from holdfast_workers.known_secrets import redactor_of
 from holdfast_workers.sagas import load_sagas
 from holdfast_workers.settings import Settings, SettingsError
@@ -71,21 +72,26 @@ async def open_work(
     environ: Mapping[str, str] = os.environ,
     telemetry: WorkerTelemetry = OFF,
     faults: FaultPoints = no_faults,
+    task_queue: str | None = None,
 ) -> AsyncIterator[Work]:
     """Connect to Postgres, check that it belongs to this Temporal, load the configuration's tools.
+
+    `task_queue`: the worker's own, where that is not the settings'.
 
     Raises:
         SettingsError, ConfigError, DeclarationError: the surroundings or the configuration cannot be used.
         BadKey: the key for checkpoints cannot be used.
         TemporalUnavailable, NamespaceMissing: Temporal cannot be used.
         LedgerUnavailable, SchemaMismatch, WrongTemporal: Postgres cannot be used.
+        BuildLacksCode: open sagas need code that is not here.
     """
     from holdfast_workers.client import connect_ledger
 
     config = load_config(settings.config)
     directory = settings.config.parent if settings.config else Path.cwd()
     book = ToolBook(config, directory)
-    serve(load_sagas(config, book))
+    sagas = load_sagas(config, book)
+    serve(sagas)
     async with AsyncExitStack() as opened:
         if config.ledger.encryption == "required" and not settings.keys.configured:
             raise SettingsError(
@@ -96,6 +102,8 @@ async def open_work(
         opened.push_async_callback(ledger.close)
         cluster_id, namespace = await identity(client)
         await ledger.check(cluster_id=cluster_id, namespace=namespace)
+        if missing := await missing_code(ledger, book, sagas, task_queue or settings.task_queue):
+            raise BuildLacksCode(missing)
         await opened.enter_async_context(checkpoints_kept(ledger.database, settings))
         model = open_client(settings.model)
         opened.push_async_callback(model.close)

@@ -37,6 +37,7 @@ CREATE TABLE holdfast.session (
     start_digest text,              -- null for a session that no client announced
     catalogue_digest text REFERENCES holdfast.catalogue,
     first_run_id text,              -- null until its workflow opened it
+    task_queue text,                -- whose workers have its code
     registered_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     opened_at timestamptz,
     ended_at timestamptz,
@@ -110,6 +111,7 @@ CREATE TABLE holdfast.saga (
     input bytea,                    -- what it was started with
     salt bytea,                     -- of the digests of its steps' arguments
     result bytea,
+    build_waived boolean NOT NULL DEFAULT false, -- workers may serve that lack its code: a person said so
     request_ended text,             -- how: completed, failed or aborted; a doubt settled later is judged by it
     opened_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     closed_at timestamptz

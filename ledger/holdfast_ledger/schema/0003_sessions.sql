@@ -217,7 +217,8 @@ BEGIN
     FOR f, n IN SELECT * FROM jsonb_array_elements(facts) WITH ORDINALITY LOOP
         IF f->>'key' LIKE '@%' OR f->>'kind' IN (
             'session_opened', 'model_intent', 'model_turn', 'effect_intent', 'effect_outcome', 'effect_resolved',
-            'saga_opened', 'saga_closed', 'saga_unwinding', 'saga_moved', 'saga_resolved', 'tool_disabled',
+            'saga_opened', 'saga_closed', 'saga_unwinding', 'saga_moved', 'saga_resolved', 'saga_build_waived',
+            'tool_disabled',
             'tool_enabled', 'ledger_exported', 'contents_read', 'keys_rotated', 'session_erased', 'session_archived'
         ) THEN
             RAISE EXCEPTION USING ERRCODE = 'HF006', MESSAGE = format(
@@ -299,7 +300,7 @@ BEGIN
         INSERT INTO holdfast.catalogue (digest, body) VALUES (p->>'catalogue_digest', p_catalogue)
         ON CONFLICT DO NOTHING;
         UPDATE holdfast.session SET
-            first_run_id = p->>'first_run_id', agent = p->>'agent', model = p->>'model',
+            first_run_id = p->>'first_run_id', task_queue = p->>'task_queue', agent = p->>'agent', model = p->>'model',
             catalogue_digest = p->>'catalogue_digest', requested_by = p->>'requested_by',
             on_behalf_of = p->>'on_behalf_of', tenant = p->>'tenant', labels = p->'labels',
             roles = ARRAY(SELECT jsonb_array_elements_text(p->'roles')),
