@@ -44,4 +44,4 @@ def _foreign_function(functions: list[asyncpg.Record]) -> str | None:
 
 
 def _power(powers: list[asyncpg.Record]) -> str | None:
-    return next((f"`{row['role']}` may {row['power']} on `{row['name']}`" for row in powers), None)
+    return next((f"the role `{row['role']}` may {row['power']}: `{row['name']}`" for row in powers), None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import secrets
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,7 +19,7 @@ from holdfast_ledger.chain import Verdict, entry_hash
 from holdfast_ledger.checkpointing import last_checkpoint, make_checkpoint
 from holdfast_ledger.checkpoints import Checkpoint, proof_of, root_by_proof, root_of
 from holdfast_ledger.database import named_sql
-from holdfast_ledger.errors import BadKey
+from holdfast_ledger.errors import BadKey, LedgerError
 from holdfast_ledger.export import (
     export_checkpoints,
     export_session,
@@ -28,8 +30,8 @@ from holdfast_ledger.export import (
 from holdfast_ledger.guards import weakness_of
 from holdfast_ledger.signing import SigningKey, TrustedKeys, new_key
 from holdfast_ledger.store import Ledger
-from holdfast_ledger.verify import verify_all, verify_checkpoints, verify_guards, verify_session
-from tests.conftest import Database, execute, with_database
+from holdfast_ledger.verify import verify_all, verify_archives, verify_checkpoints, verify_guards, verify_session
+from tests.conftest import Database, execute, with_database, with_login
 from tests.ledger.conftest import Conversation
 
 KEY = SigningKey.of_pem(new_key())
@@ -62,6 +64,15 @@ async def told(conversation: Conversation) -> Conversation:
     await conversation.take_turn(commit_saga=True)
     assert await checkpoint(conversation)
     return conversation
+
+
+@pytest.fixture
+async def auditor(owner: asyncpg.Connection) -> AsyncIterator[str]:
+    """A login that may read what auditors may; its password is `x`."""
+    login = f"auditor_{secrets.token_hex(4)}"
+    await owner.execute(f"CREATE ROLE {login} LOGIN PASSWORD 'x' IN ROLE holdfast_auditor")
+    yield login
+    await owner.execute(f"DROP ROLE {login}")
 
 
 async def opened(conversation: Conversation, session_id: str) -> Conversation:
@@ -122,6 +133,27 @@ async def test_an_untouched_ledger_verifies_with_its_checkpoints(told: Conversat
     assert (await log_verdict(told, await log_of(told))).ok
     assert (await log_verdict(told)).entries == 2
     assert (await verify_guards(told.ledger.database)).ok
+
+
+async def test_an_auditor_verifies_all_of_it_with_a_login_of_its_own(
+    told: Conversation, database: Database, auditor: str
+) -> None:
+    ledger = await Ledger.connect(with_login(database.dsn, auditor, "x"))
+    try:
+        opened = ledger.database
+        assert all([each.ok async for each in verify_all(opened)])
+        checks = [
+            await verify_guards(opened),
+            await verify_archives(opened),
+            await verify_checkpoints(opened, TRUSTED),
+        ]
+        assert all(each.ok for each in checks)
+        assert len([line async for line in export_session(opened, "trip-1")]) > 5
+        assert len([line async for line in export_checkpoints(opened)]) == 3
+        with pytest.raises(LedgerError, match="permission denied"):
+            await make_checkpoint(opened, KEY, wait=True)
+    finally:
+        await ledger.close()
 
 
 async def test_a_checkpoint_names_only_what_went_on_since_the_last(told: Conversation) -> None:
@@ -333,16 +365,21 @@ async def test_a_change_of_any_column_of_a_checkpoint_is_found(told: Conversatio
     assert (await log_verdict(told)).ok
 
 
-@pytest.mark.parametrize(
-    "change",
-    ["session_id = 'other'", "seq = seq - 1", "head = sha256('x')", "session_key = uuidv7()"],
-)
-async def test_a_changed_advance_is_found(told: Conversation, change: str) -> None:
-    await tamper(told, f"UPDATE holdfast.checkpoint_advance SET {change} WHERE session_id = 'trip-2'")
+ADVANCES = ("session_id = 'other'", "seq = seq - 1", "head = sha256('x')", "session_key = uuidv7()")
 
-    found = await log_verdict(told)
 
-    assert (found.bad_seq, "made over other sessions" in str(found.problem)) == (1, True)
+async def test_a_changed_advance_is_found(told: Conversation) -> None:
+    await told.owner.execute("CREATE TEMPORARY TABLE kept AS SELECT * FROM holdfast.checkpoint_advance")
+    for change in ADVANCES:
+        await tamper(told, f"UPDATE holdfast.checkpoint_advance SET {change} WHERE session_id = 'trip-2'")
+        found = await log_verdict(told)
+        assert (found.bad_seq, "made over other sessions" in str(found.problem)) == (1, True), change
+        await tamper(
+            told,
+            "DELETE FROM holdfast.checkpoint_advance",
+            "INSERT INTO holdfast.checkpoint_advance SELECT * FROM kept",
+        )
+    assert (await log_verdict(told)).ok
 
 
 async def test_since_a_checkpoint_only_what_is_later_is_read_and_the_rest_must_stand(
@@ -367,8 +404,10 @@ WEAKENED = {
     "DROP TRIGGER rows_stay ON holdfast.checkpoint": "`holdfast.checkpoint` that refuses UPDATE",
     "CREATE OR REPLACE FUNCTION holdfast.refuse_change() RETURNS trigger LANGUAGE plpgsql "
     "AS $$ BEGIN RETURN OLD; END $$": "the function `holdfast.refuse_change()` was replaced",
-    "GRANT UPDATE ON holdfast.entry TO holdfast_app": "`holdfast_app` may UPDATE on `holdfast.entry`",
-    "GRANT DELETE ON holdfast.chain TO holdfast_auditor": "`holdfast_auditor` may DELETE on `holdfast.chain`",
+    "GRANT UPDATE ON holdfast.entry TO holdfast_app": "`holdfast_app` may UPDATE: `holdfast.entry`",
+    "GRANT UPDATE (actor) ON holdfast.entry TO holdfast_app": "`holdfast_app` may UPDATE: `holdfast.entry`",
+    "GRANT holdfast_owner TO holdfast_app WITH INHERIT FALSE": "may SET ROLE: `holdfast_owner`",
+    "GRANT DELETE ON holdfast.chain TO holdfast_auditor": "`holdfast_auditor` may DELETE: `holdfast.chain`",
 }
 
 

@@ -81,5 +81,12 @@ WHERE (c.oid IN (
     'holdfast.entry'::regclass, 'holdfast.chain'::regclass, 'holdfast.checkpoint'::regclass,
     'holdfast.checkpoint_advance'::regclass, 'holdfast.archive'::regclass
 ) OR i.inhparent = 'holdfast.entry'::regclass)
-AND r.rolname IN ('holdfast_app', 'holdfast_auditor') AND has_table_privilege(r.oid, c.oid, power)
+AND r.rolname IN ('holdfast_app', 'holdfast_auditor') AND (
+    has_table_privilege(r.oid, c.oid, power)
+    OR power IN ('INSERT', 'UPDATE') AND has_any_column_privilege(r.oid, c.oid, power)
+)
+UNION ALL
+SELECT r.rolname::text, 'holdfast_owner', 'SET ROLE'
+FROM pg_roles r
+WHERE r.rolname IN ('holdfast_app', 'holdfast_auditor') AND pg_has_role(r.oid, 'holdfast_owner', 'MEMBER')
 ORDER BY 1, 2, 3
