@@ -24,7 +24,7 @@ from holdfast_ledger.errors import (
     SealedOtherwise,
 )
 from holdfast_ledger.master_keys import BadMasterKey, MasterKeys
-from holdfast_ledger.privacy import erase, note_contents_read, rotate
+from holdfast_ledger.privacy import erase, rotate
 from holdfast_ledger.records import Chunk, Closing, PlannedCall, Registration, Resolution, Undo
 from holdfast_ledger.store import Ledger
 from holdfast_ledger.vault import Encryption
@@ -207,58 +207,6 @@ async def close(conversation: Conversation, *, reason: str = "", status: str = "
     )
 
 
-async def test_the_same_fact_twice_is_one_entry_though_its_ciphertext_differs(sealed: Conversation) -> None:
-    fact = sealed.fact(Kind.LIMIT_REACHED, "limit:1", body={"reason": WORD})
-
-    await sealed.ledger.append("trip-1", (fact,))
-    await sealed.ledger.append("trip-1", (fact,))
-
-    assert len(await sealed.entries(Kind.LIMIT_REACHED)) == 1
-    with pytest.raises(LedgerConflict):
-        await sealed.ledger.append("trip-1", (fact.model_copy(update={"body": {"reason": "another"}}),))
-
-
-async def test_equal_facts_of_two_sessions_have_unequal_digests(
-    sealed: Conversation, owner: asyncpg.Connection
-) -> None:
-    fact = sealed.fact(Kind.LIMIT_REACHED, "limit:1", body={"reason": WORD})
-    other = Conversation(ledger=sealed.ledger, owner=owner, session_id="trip-2")
-    await other.open()
-    await sealed.ledger.append("trip-1", (fact,))
-    await other.ledger.append("trip-2", (fact,))
-
-    [one], [two] = await sealed.entries(Kind.LIMIT_REACHED), await other.entries(Kind.LIMIT_REACHED)
-
-    assert one["fact_digest"] != two["fact_digest"]
-    assert one["key_id"] != two["key_id"]
-
-
-async def test_a_body_that_was_moved_to_another_row_does_not_open(
-    sealed: Conversation, owner: asyncpg.Connection
-) -> None:
-    done, lost, _ = await say_everything(sealed)
-    await owner.execute(
-        "UPDATE holdfast.effect SET args = (SELECT args FROM holdfast.effect WHERE effect_id = $1), "
-        "preview = (SELECT preview FROM holdfast.effect WHERE effect_id = $1) WHERE effect_id = $2",
-        done.effect_id,
-        lost.effect_id,
-    )
-
-    with pytest.raises(ContentAltered):
-        await sealed.ledger.doubt(lost.effect_id)
-    assert (await sealed.ledger.reader.effect(lost.effect_id)).preview == "[altered]"
-
-
-async def test_an_approver_is_shown_no_arguments_that_were_written_in_clear(
-    sealed: Conversation, owner: asyncpg.Connection
-) -> None:
-    call = await sealed.plan()
-    await sealed.ledger.append("trip-1", (asked(sealed, call),))
-    await owner.execute("UPDATE holdfast.approval SET preview = 'amount: 1'")
-
-    assert [each.preview for each in await sealed.ledger.reader.approvals()] == ["[altered]"]
-
-
 async def test_without_the_master_key_contents_are_closed_and_nothing_is_written_beside_them(
     database: Database, sealed: Conversation
 ) -> None:
@@ -281,31 +229,6 @@ async def test_without_the_master_key_contents_are_closed_and_nothing_is_written
     async with opened(database, NEW) as other:
         with pytest.raises(KeyMissing, match="`2025`"):
             await other.reader.effect(done.effect_id)
-
-
-async def test_a_session_that_began_in_clear_stays_so(
-    database: Database, conversation: Conversation, owner: asyncpg.Connection
-) -> None:
-    async with opened(database) as ledger:
-        conversation.ledger, plain = ledger, conversation.ledger
-        await conversation.plan()
-        await plain.append("trip-1", (conversation.fact(Kind.LIMIT_REACHED, "limit:1", body={"reason": WORD}),))
-
-    assert any("entry" in table for table in await rows_with(owner, WORD))
-    assert {row["key_id"] for row in await conversation.entries()} == {None}
-
-
-async def test_encryption_can_be_off_with_a_key_and_required_of_every_session(
-    database: Database, owner: asyncpg.Connection, conversation: Conversation
-) -> None:
-    async with opened(database, encryption="off") as ledger:
-        other = Conversation(ledger=ledger, owner=owner, session_id="trip-2")
-        await other.open()
-        assert await owner.fetchval("SELECT key_id FROM holdfast.session WHERE id = 'trip-2'") is None
-    async with opened(database, encryption="required") as ledger:
-        conversation.ledger = ledger
-        with pytest.raises(SealedOtherwise, match="started in clear"):
-            await conversation.open()
 
 
 async def test_rotation_wraps_every_key_anew_and_touches_no_body(
@@ -395,13 +318,6 @@ async def test_a_session_in_clear_cannot_be_erased_and_the_refusal_names_the_set
         await erase(conversation.ledger.database, conversation.ledger.vault, "trip-1", by="dpo", reason="asked")
 
 
-async def test_who_had_contents_decrypted_is_on_record(sealed: Conversation, owner: asyncpg.Connection) -> None:
-    await note_contents_read(sealed.ledger.database, "trip-1", by="ana", command="show")
-
-    [row] = await owner.fetch("SELECT actor, body FROM holdfast.entry WHERE kind = 'contents_read'")
-    assert (row["actor"], json.loads(row["body"])["session_id"]) == ("ana", "trip-1")
-
-
 async def turns_counted(database: Database, owner: asyncpg.Connection, keys: MasterKeys | None) -> Counter[str]:
     """The statements of a session's life in one process: opened, a turn with a call, closed."""
     with counted() as counts:
@@ -414,19 +330,73 @@ async def turns_counted(database: Database, owner: asyncpg.Connection, keys: Mas
     return counts
 
 
-async def test_encryption_costs_no_round_trip(database: Database, owner: asyncpg.Connection) -> None:
+async def test_the_same_fact_twice_is_one_entry_by_a_digest_of_its_session_alone(
+    sealed: Conversation, owner: asyncpg.Connection
+) -> None:
+    fact = sealed.fact(Kind.LIMIT_REACHED, "limit:1", body={"reason": WORD})
+    other = Conversation(ledger=sealed.ledger, owner=owner, session_id="trip-2")
+    await other.open()
+
+    await sealed.ledger.append("trip-1", (fact,))
+    await sealed.ledger.append("trip-1", (fact,))  # its ciphertext differs
+    await other.ledger.append("trip-2", (fact,))
+
+    [one], [two] = await sealed.entries(Kind.LIMIT_REACHED), await other.entries(Kind.LIMIT_REACHED)
+    assert one["fact_digest"] != two["fact_digest"]
+    assert one["key_id"] != two["key_id"]
+    with pytest.raises(LedgerConflict):
+        await sealed.ledger.append("trip-1", (fact.model_copy(update={"body": {"reason": "another"}}),))
+
+
+async def test_what_was_moved_to_another_row_or_written_in_clear_is_shown_to_nobody(
+    sealed: Conversation, owner: asyncpg.Connection
+) -> None:
+    done, lost, _ = await say_everything(sealed)
+    await owner.execute(
+        "UPDATE holdfast.effect SET args = (SELECT args FROM holdfast.effect WHERE effect_id = $1), "
+        "preview = (SELECT preview FROM holdfast.effect WHERE effect_id = $1) WHERE effect_id = $2",
+        done.effect_id,
+        lost.effect_id,
+    )
+    await owner.execute("UPDATE holdfast.approval SET preview = 'amount: 1'")
+
+    with pytest.raises(ContentAltered):
+        await sealed.ledger.doubt(lost.effect_id)
+    assert (await sealed.ledger.reader.effect(lost.effect_id)).preview == "[altered]"
+    asked_of = await sealed.ledger.reader.approvals(pending=False)
+    assert {approval.preview for approval in asked_of} == {"[altered]"}
+
+
+async def test_a_session_stays_as_it_began_and_encryption_can_be_off_or_required(
+    database: Database, conversation: Conversation, owner: asyncpg.Connection
+) -> None:
+    async with opened(database) as ledger:
+        conversation.ledger = ledger
+        await conversation.plan()
+        await ledger.append("trip-1", (conversation.fact(Kind.LIMIT_REACHED, "limit:1", body={"reason": WORD}),))
+    assert {row["key_id"] for row in await conversation.entries()} == {None}
+
+    async with opened(database, encryption="off") as ledger:
+        other = Conversation(ledger=ledger, owner=owner, session_id="trip-2")
+        await other.open()
+        assert await owner.fetchval("SELECT key_id FROM holdfast.session WHERE id = 'trip-2'") is None
+    async with opened(database, encryption="required") as ledger:
+        conversation.ledger = ledger
+        with pytest.raises(SealedOtherwise, match="started in clear"):
+            await conversation.open()
+
+
+async def test_encryption_costs_no_round_trip_but_one_where_a_worker_takes_over(
+    database: Database, owner: asyncpg.Connection
+) -> None:
     assert await turns_counted(database, owner, OLD) == await turns_counted(database, owner, None)
 
-
-async def test_a_worker_that_takes_over_a_session_asks_once_for_its_key(
-    database: Database, owner: asyncpg.Connection, sealed: Conversation
-) -> None:
     with counted() as counts:
         async with opened(database) as ledger:
-            sealed.ledger = ledger
-            await sealed.plan()
-            await ledger.transcript("trip-1", sealed.head)
-
+            taken_over = Conversation(ledger=ledger, owner=owner, session_id="trip-False")
+            taken_over.head = await ledger.reader.newest_head("trip-False")
+            await ledger.transcript("trip-False", taken_over.head)
+            await ledger.append("trip-False", (taken_over.fact(Kind.LIMIT_REACHED, "limit:1"),))
     assert counts["session_keys"] == 1
 
 
@@ -440,8 +410,7 @@ async def test_an_announced_session_is_opened_under_the_key_its_client_made(
         )
         digest = await client.store_message("trip-1", ids.canonical(WORD))
         fact = Fact(key="message:1", kind=Kind.MESSAGE_RECEIVED, at=START, body={"text": WORD})
-        with counted():
-            await conversation.open(outbox=(fact,))
+        await conversation.open(outbox=(fact,))
         assert await client.reader.content("trip-1", [digest]) == {digest: WORD}
         assert [entry.body for entry in await client.reader.timeline("trip-1")][-1] == {"text": WORD}
 
