@@ -31,7 +31,7 @@ COMMANDS = {
     "ledger": Entry(f"{WHERE}.ledger:ledger", "Show, verify and export the record.", MANAGE),
     "cost": Entry(f"{WHERE}.cost:cost", "Sum up what it cost.", MANAGE),
     "db": Entry(f"{WHERE}.db:db", "Migrate and inspect the database.", MANAGE),
-    "worker": Entry(f"{WHERE}.worker:worker", "Run a worker.", MACHINE),
+    "worker": Entry(f"{WHERE}.worker:worker", "Run a worker, or ask whether it may run.", MACHINE),
     "model": Entry(f"{WHERE}.model:model", "Serve the scripted model.", MACHINE),
     "up": Entry(f"{WHERE}.stack:up", "Run the whole stack on this machine.", MACHINE),
     "down": Entry(f"{WHERE}.stack:down", "Stop the stack.", MACHINE),

@@ -60,7 +60,7 @@ def test_every_command_has_help_and_an_example_that_parses(path, tmp_path, monke
     command = COMMANDS_BY_PATH[path]
     assert isinstance(command, Command)
     assert command.help
-    mine = [example for example in command.examples if example_of(example, path)]
+    mine = [example for example in command.examples if example_of(example, path) is not None]
     assert mine, f"no example of `{path}`"
     for example in mine:
         words = shlex.split(example_of(example, path) or "", comments=True)
