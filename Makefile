@@ -31,7 +31,7 @@ test: setup ## run all tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 record: setup ## record golden histories of the workflow's shapes
-	$(BIN)/python -m pytest tests/workflows -m golden --record
+	$(BIN)/python -m pytest tests/workflows tests/sagas -m golden --record
 
 lint: setup ## ruff and the import arrows
 	$(BIN)/ruff check .
