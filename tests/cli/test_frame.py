@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 import shlex
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -26,14 +26,20 @@ def holdfast(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str
     return subprocess.run([program, *arguments], capture_output=True, text=True, env=environ or None, timeout=30)
 
 
-def test_the_version_is_there_within_150_ms():
+def test_the_version_takes_at_most_150_ms_of_processor():
+    """Of an idle machine's wall clock that is as much; a busy one's says nothing of the command."""
     holdfast("--version")  # bytecode is written once
     times = []
     for _ in range(5):
-        start = time.monotonic()
+        start = spent_by_children()
         assert holdfast("--version").stdout.startswith("holdfast ")
-        times.append(time.monotonic() - start)
+        times.append(spent_by_children() - start)
     assert min(times) < 0.15
+
+
+def spent_by_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @pytest.mark.parametrize(
