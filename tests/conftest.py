@@ -133,6 +133,19 @@ async def owner(database: Database) -> AsyncIterator[asyncpg.Connection]:
     await connection.close()
 
 
+@pytest.fixture(scope="module")
+async def shared_ledger(
+    servers: ServerAddresses, template: str
+) -> AsyncIterator[tuple[Ledger, asyncpg.Connection]]:
+    """One database for a file whose tests keep to sessions of their own; four connections are made at once."""
+    async with cloned(servers, template) as database:
+        ledger = await Ledger.connect(database.dsn, min_size=4)
+        owner = await asyncpg.connect(database.owner_dsn)
+        yield ledger, owner
+        await owner.close()
+        await ledger.close()
+
+
 @pytest.fixture(scope="session")
 async def temporal(servers: ServerAddresses) -> Client:
     return await Client.connect(servers.temporal_address, data_converter=data_converter)

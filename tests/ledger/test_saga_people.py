@@ -19,26 +19,14 @@ from holdfast_ledger.records import Claim, Granted, Refused, Settled
 from holdfast_ledger.saga_records import Moved, Resolving
 from holdfast_ledger.store import Ledger
 from holdfast_ledger.verify import verify_session
-from holdfast_workers.stack.servers import ServerAddresses
-from tests.conftest import cloned
 from tests.ledger.conftest import START, Conversation
 from tests.ledger.saga_story import Story, moving, opening, step_claim, step_record
 from tests.waiting import until_locked_out
 
 
-@pytest.fixture(scope="module")
-async def told(servers: ServerAddresses, template: str) -> AsyncIterator[tuple[Ledger, asyncpg.Connection]]:
-    """One database for the file: each saga has an id of its own."""
-    async with cloned(servers, template) as database:
-        ledger, owner = await Ledger.connect(database.dsn, min_size=4), await asyncpg.connect(database.owner_dsn)
-        yield ledger, owner
-        await owner.close()
-        await ledger.close()
-
-
 @pytest.fixture
-async def story(told: tuple[Ledger, asyncpg.Connection]) -> AsyncIterator[Story]:
-    ledger, owner = told
+async def story(shared_ledger: tuple[Ledger, asyncpg.Connection]) -> AsyncIterator[Story]:
+    ledger, owner = shared_ledger
     conversation = Conversation(ledger=ledger, owner=owner, session_id=f"trip-{secrets.token_hex(4)}")
     await conversation.open()
     yield Story(conversation)
@@ -83,8 +71,8 @@ class Run:
 
 
 @pytest.fixture
-async def run(told: tuple[Ledger, asyncpg.Connection]) -> AsyncIterator[Run]:
-    run = Run(*told)
+async def run(shared_ledger: tuple[Ledger, asyncpg.Connection]) -> AsyncIterator[Run]:
+    run = Run(*shared_ledger)
     assert (await run.open()).state is SagaState.OPEN
     yield run
     assert (await verify_session(run.ledger.database, run.id)).ok

@@ -15,25 +15,13 @@ from holdfast_ledger.records import Busy, Granted, Refused, Settled
 from holdfast_ledger.sagas import undo_id
 from holdfast_ledger.store import Ledger
 from holdfast_ledger.verify import verify_session
-from holdfast_workers.stack.servers import ServerAddresses
-from tests.conftest import cloned
 from tests.ledger.conftest import Conversation
 from tests.ledger.saga_story import UNDO, Story
 
 
-@pytest.fixture(scope="module")
-async def told(servers: ServerAddresses, template: str) -> AsyncIterator[tuple[Ledger, asyncpg.Connection]]:
-    """One database for the file: each story is a session of its own."""
-    async with cloned(servers, template) as database:
-        ledger, owner = await Ledger.connect(database.dsn), await asyncpg.connect(database.owner_dsn)
-        yield ledger, owner
-        await owner.close()
-        await ledger.close()
-
-
 @pytest.fixture
-async def story(told: tuple[Ledger, asyncpg.Connection]) -> AsyncIterator[Story]:
-    ledger, owner = told
+async def story(shared_ledger: tuple[Ledger, asyncpg.Connection]) -> AsyncIterator[Story]:
+    ledger, owner = shared_ledger
     conversation = Conversation(ledger=ledger, owner=owner, session_id=f"trip-{secrets.token_hex(4)}")
     await conversation.open()
     yield Story(conversation)
