@@ -1,21 +1,22 @@
-"""`python -m holdfast_workers.crash_check.attempts --sent FILE [--crash-at POINT]`: a worker that may kill itself.
+"""`python -m holdfast_workers.crash_check.attempts`: workers that may kill themselves, one for each call.
 
-It takes calls on stdin, one `ExecuteCall` a line, runs each through the production activity until it is settled,
-and answers with one `CallOutcome` a line. With `--crash-at` it dies at that fault point.
+It takes an `Order` a line on stdin. Each is worked on in a process of its own, through the production activity
+until the call is settled, and answered with a line: the `CallOutcome`, or `null` where the process died as it was
+ordered to. Processes are forked, so that what they import is imported once.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import dataclasses
 import os
 import signal
 import sys
+import traceback
 from contextlib import AsyncExitStack
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 import httpx2
 from temporalio.exceptions import ApplicationError
@@ -28,12 +29,9 @@ from holdfast_activities.faults import FaultPoint
 from holdfast_activities.tools.book import ToolBook
 from holdfast_workers.client import connect_ledger
 from holdfast_workers.config_file import load_config
-from holdfast_workers.crash_check.pace import EFFECTS
+from holdfast_workers.crash_check.orders import EFFECTS, Order
 from holdfast_workers.settings import Settings
 from holdfast_workers.work import resources_of
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 USUAL_PAUSE_S = 0.2
 """Where an attempt does not say how long the next one waits."""
@@ -72,13 +70,13 @@ class Faults:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def work(settings: Settings, answers: TextIO, *, sent: Path, crash_at: FaultPoint | None) -> None:
+async def execute(settings: Settings, order: Order) -> CallOutcome:
     config = load_config(settings.config)
     directory = settings.config.parent if settings.config else Path.cwd()
     async with AsyncExitStack() as opened:
         ledger = await connect_ledger(settings)
         opened.push_async_callback(ledger.close)
-        transport = Sent(sent)
+        transport = Sent(order.sent)
         calls = CallExecutions(
             ledger=ledger,
             book=ToolBook(config, directory),
@@ -87,13 +85,11 @@ async def work(settings: Settings, answers: TextIO, *, sent: Path, crash_at: Fau
             worker=f"tool-check-{os.getpid()}",
             observe=lambda report: None,
             effects=EFFECTS,
-            faults=Faults(transport, crash_at),
+            faults=Faults(transport, order.crash_at),
             transport=transport,
         )
         opened.push_async_callback(calls.close)
-        async for line in _lines():
-            outcome = await settle(calls, ExecuteCall.model_validate_json(line))
-            print(outcome.model_dump_json(), file=answers, flush=True)
+        return await settle(calls, order.request)
 
 
 async def settle(calls: CallExecutions, request: ExecuteCall) -> CallOutcome:
@@ -109,23 +105,40 @@ async def settle(calls: CallExecutions, request: ExecuteCall) -> CallOutcome:
     raise AssertionError("counting has no end")
 
 
-async def _lines() -> AsyncIterator[str]:
-    while line := await asyncio.to_thread(sys.stdin.readline):
-        yield line
+def work(settings: Settings, line: str, answers: TextIO) -> None:
+    """What a forked process does. It never returns: nothing of its parent is its to clean up."""
+    code = 1
+    try:
+        outcome = asyncio.run(execute(settings, Order.model_validate_json(line)))
+        print(outcome.model_dump_json(), file=answers, flush=True)
+        code = 0
+    except HoldfastError as error:
+        print(error, file=sys.stderr)
+    except Exception:  # whatever else: the one who ordered it reads what happened
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="tool-check")
-    parser.add_argument("--sent", type=Path, required=True)
-    parser.add_argument("--crash-at", type=FaultPoint)
-    options = parser.parse_args()
+def main() -> int:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a tool prints is no answer
-    asyncio.run(work(Settings.load(os.environ), answers, sent=options.sent, crash_at=options.crash_at))
+    settings = Settings.load(os.environ)
+    while line := sys.stdin.readline():
+        pid = os.fork()
+        if pid == 0:
+            work(settings, line, answers)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if code == -signal.SIGKILL:
+            print("null", file=answers, flush=True)
+        elif code != 0:
+            return abs(code)
+    return 0
 
 
 if __name__ == "__main__":
     try:
-        main()
+        sys.exit(main())
     except HoldfastError as error:
         sys.exit(str(error))

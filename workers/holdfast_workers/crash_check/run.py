@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from holdfast.catalogue import ToolCard
 from holdfast.contracts import CallOutcome, ExecuteCall
 from holdfast.errors import HoldfastError
@@ -31,13 +33,14 @@ from holdfast_activities.tools.book import ToolBook
 from holdfast_ledger.store import Ledger
 from holdfast_workers.client import connect_ledger
 from holdfast_workers.crash_check.counting import Count
-from holdfast_workers.crash_check.pace import EFFECTS
+from holdfast_workers.crash_check.orders import EFFECTS, Order
 from holdfast_workers.crash_check.report import Report, Run, State, judge
 from holdfast_workers.crash_check.trial import Trial, end, planned, settle
 from holdfast_workers.settings import Settings
 
 MARGIN_S = 30.0
 """A worker's start, and a busy machine, beyond what the tool itself may take."""
+LOG = "workers.log"
 READS = ("GET", "HEAD", "OPTIONS", "TRACE")
 STATES: Mapping[EffectState, State] = {
     EffectState.DONE: "done",
@@ -94,78 +97,102 @@ async def check(settings: Settings, subject: Subject, say: Callable[[str], None]
         directory = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="holdfast-tool-check-")))
         ledger = await connect_ledger(settings)
         opened.push_async_callback(ledger.close)
-        bench = _Bench(settings, subject, ledger, directory)
-        survivor = await opened.enter_async_context(bench.worker("survivor"))
-        return await bench.runs(calls, survivor, say)
+        workers = await opened.enter_async_context(_workers(settings, subject.card, directory))
+        return await _Bench(subject, ledger, workers).runs(calls, say)
 
 
-class _Worker:
-    """A process of `crash_check.attempts`."""
+class _Workers:
+    """The process of `crash_check.attempts`, which forks a worker for each order."""
 
-    def __init__(self, process: asyncio.subprocess.Process, log: Path, within_s: float) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, directory: Path, within_s: float) -> None:
         self._process = process
-        self._log = log
+        self._directory = directory
         self._within_s = within_s
-        self.died = False
-        """It reached its fault point."""
 
-    async def execute(self, request: ExecuteCall) -> CallOutcome | None:
-        """Its outcome; None where the process died on purpose, or did not settle the call in time.
+    async def execute(self, request: ExecuteCall, *, crash_at: FaultPoint | None = None) -> CallOutcome | None:
+        """Its outcome; None where its worker died at `crash_at`.
 
-        Raises `CannotCheck` where the process ended in another way.
+        Raises `CannotCheck` where the worker ended in another way, or did not settle the call in time.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(request.model_dump_json().encode() + b"\n")
-        with contextlib.suppress(TimeoutError, ConnectionError):
-            await self._process.stdin.drain()
-            if line := await asyncio.wait_for(self._process.stdout.readline(), self._within_s):
-                return CallOutcome.model_validate_json(line)
-            if (code := await self._process.wait()) != -signal.SIGKILL:
-                said = self._log.read_text(errors="replace").strip()[-1000:]
-                raise CannotCheck(f"The worker that runs the tool ended with {code}: {said}")
-            self.died = True
-        return None
+        order = Order(request=request, sent=self._sent(request), crash_at=crash_at)
+        self._process.stdin.write(order.model_dump_json().encode() + b"\n")
+        try:
+            line = await asyncio.wait_for(self._process.stdout.readline(), self._within_s)
+        except TimeoutError:
+            raise CannotCheck(f"`{request.tool}` was not settled within {self._within_s:.0f} s.") from None
+        if not line:
+            said = (self._directory / LOG).read_text(errors="replace").strip()[-1000:]
+            raise CannotCheck(f"The worker that runs the tool ended: {said or await self._process.wait()}")
+        return TypeAdapter(CallOutcome | None).validate_json(line)
+
+    def sent(self, request: ExecuteCall) -> list[tuple[str, str]]:
+        """Method and idempotency key of each request so far."""
+        path = self._sent(request)
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [(method, key) for method, _, key in (line.partition(" ") for line in lines)]
+
+    def _sent(self, request: ExecuteCall) -> Path:
+        return self._directory / f"{request.session_id}.sent"
+
+
+@asynccontextmanager
+async def _workers(settings: Settings, card: ToolCard, directory: Path) -> AsyncIterator[_Workers]:
+    with (directory / LOG).open("wb") as stderr:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "holdfast_workers.crash_check.attempts"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=stderr,
+            env=environment(settings, os.environ),
+            start_new_session=True,  # a group of its own, to end with all that it forked
+        )
+    # For a lease to end, and two whole attempts with their probes.
+    within_s = EFFECTS.lease.total_seconds() + 3 * card.timeout.total_seconds() + MARGIN_S
+    try:
+        yield _Workers(process, directory, within_s)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
 
 
 class _Bench:
-    def __init__(self, settings: Settings, subject: Subject, ledger: Ledger, directory: Path) -> None:
-        self._settings = settings
+    def __init__(self, subject: Subject, ledger: Ledger, workers: _Workers) -> None:
         self._subject = subject
         self._ledger = ledger
-        self._directory = directory
+        self._workers = workers
         self._standing = 0
+        self._sends = False
+        """Whether the tool ever sent through `ToolContext.http`."""
 
-    async def runs(self, calls: list[CheckedCall], survivor: _Worker, say: Callable[[str], None]) -> Report:
+    async def runs(self, calls: list[CheckedCall], say: Callable[[str], None]) -> Report:
         self._standing = await self._counted()
         trials: list[Trial] = []
         try:
             for call in calls:
                 trials.append(await self._planned(call))
-            first = await self._calm(trials[0], survivor)
+            first = await self._calm(trials[0])
             say("without a crash: done")
             lost = []
             for point, trial in zip(ATTEMPT_POINTS, trials[1:], strict=True):
                 lost.append(await self._lose(point, trial))
                 say(f"{point}: {'lost' if lost[-1].crashed else 'the tool does not pass here'}")
-            found = [await self._find(each, survivor) for each in lost]
+            found = [await self._find(each) for each in lost]
         finally:
             for trial in trials:
                 await end(self._ledger, trial)
         return judge(self._subject.card.name, calls[0].tier, calls[0].recovery, (first, *found))
 
-    async def _calm(self, trial: Trial, survivor: _Worker) -> Run:
-        lost = _Lost(
-            point=None, trial=trial, crashed=False, began=time.monotonic(), effects=0, sent=self._log("survivor")
-        )
-        before = len(lost.lines())
-        outcome = await survivor.execute(trial.request)
+    async def _calm(self, trial: Trial) -> Run:
+        began = time.monotonic()
+        outcome = await self._workers.execute(trial.request)
         if outcome is None or outcome.status is not CallStatus.OK:
-            said = (outcome.text or outcome.held or outcome.status) if outcome else "it did not end in time"
-            raise CannotCheck(
-                f"`{self._subject.card.name}` failed although nothing was lost, so nothing can be said: {said}"
-            )
-        run = await self._run(lost, lost.lines()[before:])
+            said = (outcome.text or outcome.held or outcome.status) if outcome else "its worker was killed"
+            name = self._subject.card.name
+            raise CannotCheck(f"`{name}` failed although nothing was lost, so nothing can be said: {said}")
+        run = await self._run(_Lost(point=None, trial=trial, crashed=False, began=began, effects=0))
         if run.effects == 0 and self._tier(trial) is not Tier.READ:
             raise CannotCheck("The count did not change although the call succeeded: it counts something else.")
         return run
@@ -173,44 +200,35 @@ class _Bench:
     async def _lose(self, point: FaultPoint, trial: Trial) -> _Lost:
         """A worker that dies at the point, or settles the call where the tool does not pass it."""
         began = time.monotonic()
-        async with self.worker(point, "--crash-at", point) as worker:
-            outcome = await worker.execute(trial.request)
-        crashed = outcome is None and worker.died
-        effects = await self._more()
-        return _Lost(point=point, trial=trial, crashed=crashed, began=began, effects=effects, sent=self._log(point))
+        crashed = await self._workers.execute(trial.request, crash_at=point) is None
+        return _Lost(point=point, trial=trial, crashed=crashed, began=began, effects=await self._more())
 
-    async def _find(self, lost: _Lost, survivor: _Worker) -> Run:
-        """What the surviving worker makes of it."""
-        survived = self._log("survivor")
-        before = len(_lines(survived))
-        await survivor.execute(lost.trial.request)
-        run = await self._run(lost, [*lost.lines(), *_lines(survived)[before:]])
+    async def _find(self, lost: _Lost) -> Run:
+        """What another worker makes of it."""
+        await self._workers.execute(lost.trial.request)
+        run = await self._run(lost)
         if run.state == "unknown" and run.effects is not None:
             await settle(self._ledger, lost.trial, happened=run.effects > 0, by=self._subject.by)
         return run
 
-    async def _run(self, lost: _Lost, lines: list[str]) -> Run:
+    async def _run(self, lost: _Lost) -> Run:
         effect = await self._ledger.reader.effect(lost.trial.effect_id)
         attempts = await self._ledger.reader.attempts(lost.trial.effect_id)
         reads = self._tier(lost.trial) is Tier.READ
-        sent = [line for line in lines if reads or line.split()[0] not in READS]
-        effects = lost.effects + await self._more() if self._subject.count else None
+        sent = self._workers.sent(lost.trial.request)
+        self._sends = self._sends or bool(sent)
+        counted = [key for method, key in sent if reads or method not in READS]
         return Run(
             point=lost.point,
             crashed=lost.crashed,
             attempts=len(attempts),
-            sent=len(sent) if self._sends else None,
-            keys=len({line.split()[1] for line in sent}),
-            effects=effects,
+            sent=len(counted) if self._sends else None,
+            keys=len(set(counted)),
+            effects=lost.effects + await self._more() if self._subject.count else None,
             state=STATES.get(effect.state, "not settled"),
             seconds=round(time.monotonic() - lost.began, 1),
             effect_id=lost.trial.effect_id,
         )
-
-    @property
-    def _sends(self) -> bool:
-        """Whether the tool ever sent through `ToolContext.http`."""
-        return any(_lines(path) for path in self._directory.glob("*.sent"))
 
     def _tier(self, trial: Trial) -> Tier:
         return trial.request.tier or self._subject.card.tier
@@ -230,33 +248,6 @@ class _Bench:
         before, self._standing = self._standing, await self._counted()
         return self._standing - before
 
-    def _log(self, name: str) -> Path:
-        return self._directory / f"{name}.sent"
-
-    @asynccontextmanager
-    async def worker(self, name: str, *options: str) -> AsyncIterator[_Worker]:
-        log = self._directory / f"{name}.log"
-        with log.open("wb") as stderr:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "holdfast_workers.crash_check.attempts"),
-                *("--sent", str(self._log(name)), *options),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=stderr,
-                env=environment(self._settings, os.environ),
-            )
-        try:
-            yield _Worker(process, log, self._within_s)
-        finally:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
-
-    @property
-    def _within_s(self) -> float:
-        """For a lease to end, and two whole attempts with their probes."""
-        return EFFECTS.lease.total_seconds() + 3 * self._subject.card.timeout.total_seconds() + MARGIN_S
-
 
 @dataclass(frozen=True, kw_only=True)
 class _Lost:
@@ -267,14 +258,6 @@ class _Lost:
     crashed: bool
     began: float
     effects: int
-    sent: Path
-
-    def lines(self) -> list[str]:
-        return _lines(self.sent)
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.exists() else []
 
 
 def environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
