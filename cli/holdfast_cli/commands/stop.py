@@ -53,13 +53,13 @@ def interrupt(app: App, session: str, reason: str, as_user: str | None) -> int:
 @as_option
 @pass_app
 def abort(app: App, session: str, reason: str, as_user: str | None) -> int:
-    """Stop the request that runs. This version undoes nothing by itself: what was done stands, and is named.
+    """Stop the request that runs, and undo what it did: newest first, by each tool's own undo.
 
-    A write that was sent already is waited for and recorded. The request's saga ends ABORTED where nothing stands,
-    else HELD: `holdfast saga list` counts what stands and could be undone; `holdfast effect list` names it.
-    A Temporal cancel aborts too, and ends the session.
+    A write that was sent already is waited for first. The request's saga ends ABORTED where nothing stands; else it
+    is HELD or STUCK until a person says more (`holdfast saga show`). The agent's policy may keep what was done, or
+    leave it to a person: `on_abort`. A Temporal cancel aborts too, and ends the session.
     """
-    done = "Aborted. What was done before stands: `holdfast effect list --session` names it."
+    done = "Aborted. What it did is undone, as the agent's policy says: `holdfast saga list` tells how far."
     return app.run(stop(app, session, lambda client: client.abort, done, by=as_user, reason=reason))
 
 
