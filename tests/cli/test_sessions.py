@@ -303,10 +303,10 @@ async def test_an_export_verifies_without_a_database_and_an_edited_one_does_not(
     assert (await cli("ledger", "export", done.json["session_id"], "--file", "out.jsonl")).code == 0
     assert (await cli("ledger", "verify")).code == 0
     monkeypatch.setenv("HOLDFAST_DSN", f"postgresql://nobody@{NOWHERE}/x")
-    assert (await cli("ledger", "verify", "--file", "out.jsonl")).code == 0
+    assert (await cli("ledger", "verify", "--export", "out.jsonl")).code == 0
     file = tmp_path / "out.jsonl"
     file.write_text(file.read_text().replace("claude-sonnet", "claude-sonata"))
-    edited = await cli("ledger", "verify", "--file", "out.jsonl", "--json")
+    edited = await cli("ledger", "verify", "--export", "out.jsonl", "--json")
     assert edited.code == 1
     assert edited.json["bad"][0]["problem"]
     assert (await cli("ledger", "export", done.json["session_id"], "--file", "out.jsonl")).code == 2
@@ -334,11 +334,11 @@ async def test_verify_holds_the_ledger_against_what_temporal_was_told(cli):
     session_id = await cli.waiting_session()
     await cli("approve", session_id)
     await cli.house.until(session_id, "idle")
-    whole = await cli("ledger", "verify", session_id, "--temporal", "--json")
+    whole = await cli("ledger", "verify", session_id, "--against-temporal", "--json")
     assert (whole.code, whole.json["compared"], whole.json["expired"]) == (0, 1, 0)
     await cli.house.rows("ALTER TABLE holdfast.entry DISABLE TRIGGER ALL")
     await cli.house.rows("DELETE FROM holdfast.entry WHERE kind = 'effect_outcome'")
-    lost = await cli("ledger", "verify", session_id, "--temporal", "--json")
+    lost = await cli("ledger", "verify", session_id, "--against-temporal", "--json")
     assert lost.code == 1
     assert any("turn-1.1.write_file" in bad["problem"] for bad in lost.json["bad"])
 
