@@ -10,6 +10,7 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType, ResetReapplyExcludeType
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 
+from holdfast_ledger.saga_records import Resolving, SagaResolution
 from holdfast_workflows import attributes
 from tests.conftest import House
 from tests.waiting import until
@@ -86,9 +87,8 @@ async def test_a_call_that_is_asked_about_again_after_a_reset_waits_for_one_deci
         assert (house.model.count, runs()) == (2, ["pay 500"])
 
 
-@pytest.mark.parametrize("forget", [(), (UPDATES,)])
-async def test_messages_after_a_reset_are_worked_on_whether_or_not_the_old_ones_come_again(
-    open_house, config: str, runs: Runs, forget: Forgotten
+async def test_messages_that_come_again_after_a_reset_are_answered_from_their_rows(
+    open_house, config: str, runs: Runs
 ) -> None:
     async with open_house(RESERVE, config=config) as house:
         session = await house.start("hello")
@@ -97,13 +97,49 @@ async def test_messages_after_a_reset_are_worked_on_whether_or_not_the_old_ones_
         await house.holdfast.send(session, "reserve", by="ann")
         await house.model.received(3)
         await house.until(session, "idle")
-        await reset(house, session, begin, forget=forget)
+        await reset(house, session, begin)
         await house.holdfast.send(session, "hello", by="ann", message_id="new")
         await house.model.received(4)
         await house.until(session, "idle")
         assert runs() == ["reserve seat"]
         said = [str(message["content"]) for message in house.model.requests[-1].body["messages"]]
-        assert any("reserve" in each for each in said) != bool(forget)
+        assert any("reserve" in each for each in said)
+
+
+@pytest.mark.parametrize(("what", "then"), [("keep", []), ("unwind", ["release seat"])])
+async def test_what_stands_on_a_branch_that_a_reset_left_is_held_for_a_person_to_keep_or_undo(
+    open_house, config: str, runs: Runs, what: Resolving, then: list[str]
+) -> None:
+    async with open_house(RESERVE, config=config) as house:
+        session = await house.start("hello")
+        await until_shown(house, session, "idle")
+        begin = (await tasks(house, session))[-1]
+        await house.holdfast.send(session, "reserve", by="ann")
+        await house.model.received(3)
+        await house.until(session, "idle")
+        await reset(house, session, begin, forget=(UPDATES,))
+        await house.holdfast.send(session, "hello", by="ann", message_id="new")
+        await until_shown(house, session, "held")
+
+        (left,) = await house.rows("SELECT id, reason FROM holdfast.saga WHERE state = 'HELD'")
+        assert left["id"].startswith(f"{session}/left-2-")
+        assert left["reason"] == "a reset of the session left a branch on which 2.1 reserve stand"
+        assert house.model.count == 3, "nothing was asked on the new branch"
+        await house.holdfast.look_again(session, by="ann", reason="let it go on")
+        await until_shown(house, session, "held")
+
+        resolution = SagaResolution(
+            id="r1", session_id=session, saga_id=left["id"], what=what, by="ann", reason="looked"
+        )
+        await house.holdfast.resolve_saga(resolution)
+        if what == "unwind":
+            assert (await house.holdfast.unwind_result(left["id"])).undone == ("2.1 reserve",)
+        await house.holdfast.look_again(session, by="ann", reason="let it go on")
+        await house.model.received(4)
+        await until_shown(house, session, "idle")
+        assert runs() == ["reserve seat", *then]
+        said = [str(message["content"]) for message in house.model.requests[-1].body["messages"]]
+        assert not any("reserve" in each for each in said), "the new branch knows nothing of the other"
 
 
 async def test_a_session_that_ended_ends_again_from_its_rows(open_house, config: str, runs: Runs) -> None:

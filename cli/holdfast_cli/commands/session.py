@@ -193,7 +193,10 @@ def lost_answers(found: Session) -> str | None:
 @as_option
 @pass_app
 def recheck(app: App, session: str, reason: str, as_user: str | None) -> int:
-    """Let a session look again that is held because Postgres was older than it. It goes on only if all is there."""
+    """Let a held session look again: Postgres was older than it, or a reset left effects on another branch.
+
+    It goes on only if all is there, and nothing waits for a person any more.
+    """
 
     async def again() -> tuple[str, Delivered]:
         async with app.client() as client:

@@ -111,12 +111,14 @@ CREATE TABLE holdfast.saga (
     input bytea,                    -- what it was started with
     salt bytea,                     -- of the digests of its steps' arguments
     result bytea,
+    left_behind boolean NOT NULL DEFAULT false, -- what it did stands on a branch that a reset left
     build_waived boolean NOT NULL DEFAULT false, -- workers may serve that lack its code: a person said so
     request_ended text,             -- how: completed, failed or aborted; a doubt settled later is judged by it
     opened_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     closed_at timestamptz
 );
 CREATE INDEX saga_by_session ON holdfast.saga (session_key);
+CREATE INDEX saga_unfinished_of ON holdfast.saga (session_key) WHERE state NOT IN ('COMMITTED', 'ABORTED');
 CREATE INDEX saga_unfinished ON holdfast.saga (state, opened_at) WHERE state NOT IN ('COMMITTED', 'ABORTED');
 CREATE INDEX saga_by_name ON holdfast.saga (name, version) WHERE name IS NOT NULL;
 

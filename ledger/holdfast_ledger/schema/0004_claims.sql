@@ -383,7 +383,12 @@ BEGIN
     END IF;
     PERFORM FROM holdfast.effect WHERE effect_id = c.effect_id FOR UPDATE;
     PERFORM holdfast.project_facts(s_key, p_facts);
-    v := holdfast.decide_claim(s_key, c, p_intent, p_unknown, p_exhausted);
+    IF c.kind = 'model' THEN
+        v := holdfast.left_behind(s_key, c);
+    END IF;
+    IF v.verdict IS NULL THEN
+        v := holdfast.decide_claim(s_key, c, p_intent, p_unknown, p_exhausted);
+    END IF;
     IF c.kind = 'model' AND v.verdict = 'granted' THEN
         UPDATE holdfast.session SET status = 'running', status_reason = NULL
         WHERE session_key = s_key AND status <> 'running' AND ended_at IS NULL;
