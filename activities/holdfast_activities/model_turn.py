@@ -35,7 +35,7 @@ from holdfast_ledger.store import Ledger
 if TYPE_CHECKING:
     from holdfast_activities.messages_api.client import ModelClient
 
-HELD_CODES = frozenset({"head_missing", "conflict"})
+HELD_CODES = frozenset({"head_missing", "conflict", "left_behind"})
 """Refusals of a claim after which going on would be a guess."""
 LATER_CODES = frozenset({"disabled", "breaker"})
 """Refusals that a person or time lifts."""
