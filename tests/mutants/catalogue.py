@@ -13,6 +13,8 @@ RECORDS = "ledger/holdfast_ledger/schema/0005_records.sql"
 OPERATIONS = "ledger/holdfast_ledger/schema/0007_operations.sql"
 CHAIN = "ledger/holdfast_ledger/schema/0002_chain.sql"
 SESSIONS = "ledger/holdfast_ledger/schema/0003_sessions.sql"
+SAGAS = "ledger/holdfast_ledger/schema/0011_sagas.sql"
+PEOPLE = "ledger/holdfast_ledger/schema/0013_saga_people.sql"
 EFFECTS = "ledger/holdfast_ledger/effects.py"
 EXECUTE = "activities/holdfast_activities/execute_call.py"
 ATTEMPT = "activities/holdfast_activities/calls/attempt.py"
@@ -27,6 +29,9 @@ LEFT = "tests/ledger/test_left_in_doubt.py::"
 TEST_CLAIMS = "tests/ledger/test_claims.py::"
 TEST_RECORDS = "tests/ledger/test_records.py::"
 TEST_FACTS = "tests/ledger/test_facts.py::"
+TEST_SAGAS = "tests/ledger/test_sagas.py::"
+TEST_PEOPLE = "tests/ledger/test_saga_people.py::"
+SAGA_MODEL = "tests/protocol/test_saga_model.py::test_whatever_happens_an_aborted_saga_leaves_nothing_standing"
 TEST_RULE = "tests/activities/tools/test_failure_rule.py::"
 TEST_STOP = "tests/activities/tools/test_cancellation.py::"
 
@@ -317,6 +322,98 @@ MUTANTS = (
         RECORDS,
         "AND e.state IN ('OPEN', 'CLAIMED', 'UNKNOWN')\n",
         "AND false\n",
+    ),
+    _mutant(
+        "an unwind leaves the epoch as it is",
+        TEST_SAGAS + "test_the_older_of_two_unwinders_is_fenced",
+        SAGAS,
+        "state = 'UNWINDING', goal = 'unwind', epoch = epoch + 1,",
+        "state = 'UNWINDING', goal = 'unwind',",
+    ),
+    _mutant(
+        "an unwind leaves what was not dispatched",
+        TEST_SAGAS + "test_an_unwinding_raises_the_epoch_and_tombstones_what_was_not_dispatched",
+        SAGAS,
+        "    PERFORM holdfast.cancel_open_effects(of_saga);\n    UPDATE holdfast.saga SET\n",
+        "    UPDATE holdfast.saga SET\n",
+    ),
+    _mutant(
+        "a step is undone while another may still land",
+        TEST_SAGAS + "test_nothing_is_undone_while_another_step_may_still_land",
+        SAGAS,
+        "CASE WHEN FOUND THEN holdfast.refused('not_settled', format('step %s may still land',",
+        "CASE WHEN false THEN holdfast.refused('not_settled', format('step %s may still land',",
+    ),
+    _mutant(
+        "a step is undone before it is settled",
+        TEST_SAGAS + "test_a_step_is_undone_only_when_it_is_known_to_stand",
+        SAGAS,
+        "OR f.waived IS NOT NULL OR f.state <> wanted THEN",
+        "OR f.waived IS NOT NULL THEN",
+    ),
+    _mutant(
+        "a saga is aborted although something stands",
+        SAGA_MODEL,
+        SAGAS,
+        "        AND NOT (wanted = 'ABORTED' AND holdfast.stands(g.id))\n",
+        "",
+    ),
+    _mutant(
+        "a doubtful step does not stand",
+        TEST_SAGAS + "test_a_saga_is_not_aborted_while_something_stands",
+        SAGAS,
+        "e.waived IS NULL AND (e.state IN ('UNKNOWN', 'DONE') OR",
+        "e.waived IS NULL AND (e.state IN ('DONE') OR",
+    ),
+    _mutant(
+        "what lands late after an abort is forgotten",
+        TEST_SAGAS + "test_a_step_that_lands_late_is_recorded_so_and_the_unwind_goes_on",
+        SAGAS,
+        "    IF NOT late OR e.tier = 'read' OR g.state <> 'ABORTED' THEN",
+        "    IF true THEN",
+    ),
+    _mutant(
+        "a pivot does not end what can be undone",
+        TEST_PEOPLE + "test_a_pivot_and_an_unwind_that_race_agree_on_who_was_first",
+        SAGAS,
+        "        (g.passed_pivot_at IS NOT NULL, 'pivot', format(",
+        "        (false, 'pivot', format(",
+    ),
+    _mutant(
+        "an undo counts as a call",
+        TEST_SAGAS + "test_a_compensation_is_billed_and_is_no_call",
+        RECORDS,
+        "        SET calls = calls + CASE e.kind WHEN 'call' THEN 1 ELSE 0 END,",
+        "        SET calls = calls + 1,",
+    ),
+    _mutant(
+        "a stopped tool is undone with all the same",
+        TEST_SAGAS + "test_a_stopped_tool_makes_its_undo_wait_and_never_fail",
+        CLAIMS,
+        "    IF c.kind <> 'model' THEN\n        v := holdfast.closed_gate(c, now);",
+        "    IF c.kind = 'call' THEN\n        v := holdfast.closed_gate(c, now);",
+    ),
+    _mutant(
+        "a saga commits in doubt",
+        TEST_PEOPLE + "test_a_saga_in_doubt_is_held_where_it_would_commit",
+        PEOPLE,
+        "            wanted := 'HELD';\n",
+        "",
+    ),
+    _mutant(
+        "a resolution is not in the ledger",
+        TEST_PEOPLE + "test_what_a_person_says_stands_in_the_ledger_once_with_author_and_reason",
+        PEOPLE,
+        "            s_key, g.id, 'saga_resolved', told_as, what, p_body,",
+        "            s_key, g.id, 'saga_moved', told_as, what, p_body,",
+    ),
+    _mutant(
+        "an unwinder sends what its probe says never happened",
+        "tests/activities/sagas/test_compensations.py::"
+        "test_a_step_in_doubt_is_asked_about_and_never_sent_by_its_unwinder",
+        ATTEMPT,
+        "        if self.claim.settle_tries is not None:\n",
+        "        if False:\n",
     ),
     Mutant(
         "facts have no dedupe key",
