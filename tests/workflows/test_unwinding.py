@@ -6,6 +6,7 @@ import asyncio
 import json
 
 import pytest
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 
 from holdfast.saga_contracts import UnwindResult
@@ -79,6 +80,13 @@ async def children(house: House, session: str) -> list[str]:
     return [each.workflow_execution.workflow_id for each in started if each.workflow_execution.workflow_id]
 
 
+async def cancel_taken_in(house: House, session: str) -> bool:
+    """Whether a workflow task has completed since the cancel was asked for."""
+    types = [event.event_type for event in await house.history(session)]
+    asked = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED
+    return asked in types and EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED in types[types.index(asked) :]
+
+
 async def reason(house: House, session: str) -> str:
     (row,) = await house.rows("SELECT status_reason FROM holdfast.session WHERE id = $1", session)
     return row["status_reason"] or ""
@@ -131,6 +139,7 @@ async def test_a_session_says_that_it_unwinds_and_its_cancel_does_not_stop_that(
         await house.until_claimed("release")
         assert await reason(house, session) == "unwinding: aborted by ann"
         await house.handle(session).cancel()
+        await until(lambda: cancel_taken_in(house, session), "the session to take the cancel in")
         assert "release bed" not in runs()
         gate.unlink()
         with pytest.raises(WorkflowFailureError):
