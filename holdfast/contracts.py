@@ -67,6 +67,9 @@ class SessionPlan(Wire):
     tools: tuple[ToolPlan, ...] = ()
     on_max_tokens: Literal["continue", "stop"] = "continue"
     on_refusal: Literal["stop", "fail"] = "stop"
+    summarise_above: int | None = None
+    """Tokens of a turn, input and output, above which a summary replaces what was said; None: never."""
+    summary_model: str = ""
     search_attributes: bool = False
     """Whether this Temporal knows Holdfast's search attributes; without them a session shows itself in details."""
     refused: str | None = None
@@ -120,6 +123,8 @@ class ModelTurn(Wire):
     saga: SagaRef
     final: str | None = None
     """Why this is the last, tool-free turn; None for an ordinary one."""
+    summary: bool = False
+    """The last message asks for a summary of the conversation: tool-free, by a cheaper model where there is one."""
     outbox: tuple[Fact, ...] = ()
     trace: Mapping[str, str] = Field(default_factory=dict)
 

@@ -22,7 +22,7 @@ RECEIPT_MARK = 16
 SESSION_WORKFLOW = "AgentSession"
 UNAUTHENTICATED = "unauthenticated"
 SUMMARY_ID = "summary-"
-"""Ids of the messages that ask the model for a summary of the conversation begin so."""
+"""Ids of the messages that ask the model for a summary of the conversation begin so; no user's may."""
 
 
 class Principal(Wire):

@@ -25,6 +25,7 @@ from holdfast_activities.faults import MODEL, FaultPoint, FaultPoints, no_faults
 from holdfast_activities.halt import Halt, wound_up
 from holdfast_activities.incoming import incoming_messages
 from holdfast_activities.lease import beating
+from holdfast_activities.messages_api.request import model_asked
 from holdfast_activities.planned_calls import ToolBook
 from holdfast_activities.retries import busy, later
 from holdfast_activities.turn_attempt import MAX_ATTEMPTS, ChunkSink, TurnAttempt
@@ -134,12 +135,15 @@ class ModelTurns:
             return result
         agent = (await self._ledger.catalogue(request.catalogue)).agent
         most = Usage(output=agent.max_tokens)
-        usd = cost_usd(agent.model, most, on=self._now().date(), overrides=self._prices)
+        usd = cost_usd(
+            model_asked(agent, summary=request.summary), most, on=self._now().date(), overrides=self._prices
+        )
         return result.model_copy(update={"lost": Lost.assumed(lost, most, usd)})
 
     def _claim(self, request: ModelTurn) -> Claim:
         path = ids.turn_path(request.turn)
-        fingerprint = ids.digest(ids.canonical([request.head, request.catalogue, request.final]))
+        asked = [request.head, request.catalogue, request.final, *(["summary"] if request.summary else [])]
+        fingerprint = ids.digest(ids.canonical(asked))
         return Claim(
             effect_id=ids.effect_id(request.session_id, path, request.head),
             session_id=request.session_id,

@@ -10,6 +10,7 @@ from temporalio import activity
 from holdfast.contracts import CloseSession, FlushFacts, OpenSession, SessionPlan
 from holdfast.errors import DeclarationError
 from holdfast_activities.faults import SESSION, FaultPoint, FaultPoints, no_faults
+from holdfast_activities.messages_api.request import model_asked
 from holdfast_activities.tools.book import ToolBook, catalogue_body
 from holdfast_ledger.errors import SessionIdReused, SessionMissing
 from holdfast_ledger.records import Closing, Opening
@@ -69,6 +70,8 @@ class Openings:
             "session opened",
             extra={"session_id": request.session_id, "agent": request.agent, "tools": len(catalogue.tools)},
         )
+        memory = catalogue.agent.memory
+        summarises = memory.strategy == "summarise"
         return SessionPlan(
             catalogue=digest,
             model=catalogue.agent.model,
@@ -78,6 +81,8 @@ class Openings:
             tools=tuple(card.plan for card in catalogue.tools),
             on_max_tokens=catalogue.agent.on_max_tokens,
             on_refusal=catalogue.agent.on_refusal,
+            summarise_above=memory.above if summarises else None,
+            summary_model=model_asked(catalogue.agent, summary=True) if summarises else "",
             search_attributes=self._search_attributes,
         )
 

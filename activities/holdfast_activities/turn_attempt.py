@@ -31,7 +31,7 @@ from holdfast_activities.messages_api.answer import Answer, Piece
 from holdfast_activities.messages_api.failures import Failure, classify
 from holdfast_activities.messages_api.keeping import kept_blocks, said_blocks
 from holdfast_activities.messages_api.reader import read_answer
-from holdfast_activities.messages_api.request import ModelRequest, build_request
+from holdfast_activities.messages_api.request import ModelRequest, build_request, model_asked
 from holdfast_activities.planned_calls import Plan, ToolBook, plan_calls
 from holdfast_activities.recording import until_recorded
 from holdfast_activities.retries import backoff, later, superseded
@@ -90,7 +90,9 @@ class TurnAttempt:
         Raises:
             ApplicationError: retryable, the claim is released or held by a newer attempt.
         """
-        request = build_request(self.catalogue, self.transcript, final=self.request.final)
+        request = build_request(
+            self.catalogue, self.transcript, final=self.request.final, summary=self.request.summary
+        )
         self._asked = request
         async with renewing(
             self.ledger,
@@ -152,10 +154,13 @@ class TurnAttempt:
         self._seq += 1
 
     async def _record_answer(self, request: ModelRequest) -> TurnResult:
-        plan = plan_calls(kept_blocks(self._answer), request=self.request, catalogue=self.catalogue, book=self.book)
+        blocks = kept_blocks(self._answer)
+        if self.request.summary:
+            blocks = [block for block in blocks if block.type != "tool_use"]  # nobody would answer it
+        plan = plan_calls(blocks, request=self.request, catalogue=self.catalogue, book=self.book)
         usage = self._answer.usage
         result = self._result(plan, stop_reason=self._answer.stop_reason, usage=usage, usd=self._cost(usage))
-        commit = not plan.calls and self._ends_request(self._answer.stop_reason)
+        commit = not self.request.summary and not plan.calls and self._ends_request(self._answer.stop_reason)
         return await self._record(request, plan, result, commit_saga=commit)
 
     async def _record_interrupted(self, request: ModelRequest) -> TurnResult:
@@ -190,7 +195,7 @@ class TurnAttempt:
             body=ids.canonical(plan.content),
             outcome={**result.model_dump(mode="json"), **({"malformed": plan.malformed} if plan.malformed else {})},
             stop_reason=result.stop_reason,
-            model_asked=self.catalogue.agent.model,
+            model_asked=self._model,
             model_answered=self._answer.model,
             usage=result.usage,
             usd=result.usd,
@@ -287,7 +292,7 @@ class TurnAttempt:
         )
 
     def _cost(self, usage: Usage) -> Decimal | None:
-        model = self._answer.model or self.catalogue.agent.model
+        model = self._answer.model or self._model
         tokens = cost_usd(model, usage, on=self.now().date(), overrides=self.prices)
         searches = server_tools_usd(self._answer.counted.get("server_tool_use") or {})
         return None if tokens is None or searches is None else tokens + searches
@@ -319,6 +324,10 @@ class TurnAttempt:
         return Decimal(0) if not self._sent or (self._turned_away and not self._answer.started) else None
 
     @property
+    def _model(self) -> str:
+        return model_asked(self.catalogue.agent, summary=self.request.summary)
+
+    @property
     def _latency(self) -> timedelta:
         return timedelta(seconds=time.monotonic() - self._started)
 
@@ -331,7 +340,7 @@ class TurnAttempt:
                 turn=self.request.turn,
                 attempt=self.grant.attempt,
                 outcome=outcome,
-                model_asked=self.catalogue.agent.model,
+                model_asked=self._model,
                 model_answered=self._answer.model,
                 stop_reason=self._answer.stop_reason,
                 usage=self._answer.usage,

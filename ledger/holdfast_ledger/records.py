@@ -342,6 +342,8 @@ class StoredMessage:
     """Of a user's message."""
     context: int | None = None
     """Of an answer: tokens of its turn, input and output, as the API counted them. None where it did not."""
+    stop_reason: str | None = None
+    """Of an answer."""
 
 
 @dataclass(frozen=True, kw_only=True)

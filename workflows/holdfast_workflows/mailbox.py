@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from holdfast.facts import Fact, Kind
-from holdfast.messages import MAX_INLINE_BYTES, RECEIPT_MARK, Command, Decide, Receipt, Resolve, Send
+from holdfast.messages import MAX_INLINE_BYTES, RECEIPT_MARK, SUMMARY_ID, Command, Decide, Receipt, Resolve, Send
 from holdfast_workflows.state import MAX_EARLY, MAX_QUEUE, OpenCall, SessionState, message_digest
 
 
@@ -39,6 +39,8 @@ class Mailbox:
                 raise Refusal("id_reused", f"the message id `{message.id}` was used before for another message")
             return
         self._check_open()
+        if message.id.startswith(SUMMARY_ID):
+            raise Refusal("invalid", f"message ids that begin with `{SUMMARY_ID}` are the session's own")
         if (message.digest is None) == (message.text is None):
             raise Refusal("invalid", "a message has either `text` or the `digest` of a stored one")
         if message.text is not None and len(message.text.encode("utf-8", "replace")) > MAX_INLINE_BYTES:

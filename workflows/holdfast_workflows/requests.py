@@ -15,6 +15,7 @@ from holdfast.contracts import REOPENED, Call, CallOutcome, ModelTurn, SagaRef, 
 from holdfast.facts import Fact, Kind
 from holdfast.messages import MAX_INLINE_BYTES, Command, Send, SessionInput
 from holdfast.states import CallStatus, SessionStatus, Tier
+from holdfast_workflows import summaries
 from holdfast_workflows.state import OpenCall, OpenRequest, SessionState, message_digest
 from holdfast_workflows.unwinding import SagaEnd
 
@@ -114,30 +115,38 @@ def limit_reached(state: SessionState, now: datetime) -> str | None:
 
 
 def model_turn(state: SessionState, request: OpenRequest, session_id: str) -> ModelTurn:
-    """The next model turn, on the head that all incoming messages make."""
+    """The next model turn, on the head that its incoming messages make."""
     assert state.plan is not None
+    summary = summaries.due(state, request)
+    incoming = summaries.asking(state) if summary else tuple(state.incoming)
     head = state.head
-    for message in state.incoming:
+    for message in incoming:
         head = ids.next_head(head, message.digest)
     return ModelTurn(
         session_id=session_id,
         turn=state.turn + 1,
         parent=state.head,
         head=head,
-        incoming=tuple(state.incoming),
+        incoming=incoming,
         catalogue=state.plan.catalogue,
         saga=request.saga,
         final=request.final,
+        summary=summary,
         trace=request.trace,
     )
 
 
 def record_turn(state: SessionState, request: OpenRequest, turn: ModelTurn, result: TurnResult) -> tuple[Call, ...]:
-    """Take in a recorded turn; returns its calls."""
+    """Take in a recorded turn; returns its calls. A summary has none, and is no answer to the user."""
     state.turn = turn.turn
     state.head = ids.next_head(turn.head, result.message)
-    state.incoming = []
     state.spend = state.spend.with_turn(result.usage, result.usd)
+    if turn.summary:
+        state.incoming = summaries.after(state)
+        state.context = 0  # until the next turn tells
+        return ()
+    state.incoming = []
+    state.context = summaries.size(result)
     state.answer = result.message
     state.spoken = result.text
     if turn.final:

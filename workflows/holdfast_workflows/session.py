@@ -140,6 +140,8 @@ class AgentSession(Handlers):
     async def _ask_model(self, turn: ModelTurn) -> TurnResult:
         assert self.state.plan is not None
         summary = f"turn {turn.turn}: {self.state.plan.model}" + (", the last" if turn.final else "")
+        if turn.summary:
+            summary = f"turn {turn.turn}: {self.state.plan.summary_model} sums up the conversation"
         handle = workflow.start_activity(
             contracts.model_turn,
             turn.model_copy(update={"outbox": self.outbox.board(_TURN)}),
@@ -161,6 +163,8 @@ class AgentSession(Handlers):
             await self._give_up(request, SessionStatus.FAILED, result.failed)
             return
         open_calls = requests.record_turn(state, request, turn, result)
+        if turn.summary:
+            return
         if open_calls:
             request.turn = calls.open_turn(state, turn.turn, turn.head, open_calls, workflow.now())
         elif not self._stopping() and requests.is_over(state, request, result):

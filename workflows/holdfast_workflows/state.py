@@ -114,6 +114,8 @@ class SessionState(_State):
     queue: list[Send] = []
     incoming: list[UserMessage | Results] = []
     """What the next model turn appends to the transcript."""
+    context: int = 0
+    """Tokens of the last turn, input and output, where the agent's memory has use for them."""
     request: OpenRequest | None = None
     compensations: list[Compensation] = []
     early: list[Decide] = []

@@ -18,6 +18,7 @@ from holdfast_ledger.records import StoredMessage
 LEFT_OUT = "(Earlier messages of this conversation were left out to save room.)"
 STUB = '(Left out to save room. `read_result` with call "{call}" gives it back.)'
 STUB_WITHOUT_CALL = "(Left out to save room.)"
+NO_SUMMARY = frozenset({"interrupted", "refusal"})
 _SMALLEST_STUBBED = 400
 """Characters: a shorter result is as short as its stub."""
 
@@ -129,11 +130,18 @@ def _from_summary(transcript: Sequence[StoredMessage]) -> Remembered:
     asked = [
         index
         for index, message in enumerate(transcript[:-1])
-        if (message.message_id or "").startswith(SUMMARY_ID) and transcript[index + 1].role == "assistant"
+        if (message.message_id or "").startswith(SUMMARY_ID) and _sums_up(transcript[index + 1])
     ]
     if not asked:
         return Remembered(messages=tuple(transcript))
     return Remembered(messages=tuple(transcript[asked[-1] :]), left_out=asked[-1])
+
+
+def _sums_up(answer: StoredMessage) -> bool:
+    """Whether the answer can stand for what was before it; one that was interrupted or refused cannot."""
+    if answer.role != "assistant" or answer.stop_reason in NO_SUMMARY:
+        return False
+    return any(block.get("type") == "text" and str(block["text"]).strip() for block in answer.content)
 
 
 def _blocks(content: Any) -> list[dict[str, Any]]:
