@@ -99,8 +99,9 @@ class Sagas:
         await self.desk.break_next("*", kind, key=effect_of(saga_id, step), **more)
 
     async def struck(self, saga_id: str, step: str) -> None:
-        """Wait until a fault at this step was run into."""
-        key = effect_of(saga_id, step)
+        """Wait until a fault at this step, or at its undo as `seat:undo`, was run into."""
+        forward, _, undo = step.partition(":")
+        key = effect_of(saga_id, forward) + (f":{undo}" if undo else "")
 
         async def gone() -> bool:
             return all(fault["key"] != key for fault in (await self.desk.get("/_faults")).json())

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from temporalio.client import WorkflowExecutionStatus, WorkflowUpdateFailedError
 
+from holdfast.config import Config
+from holdfast.errors import DeclarationError
 from holdfast.messages import Command, Principal
 from holdfast.saga_contracts import unwind_id
 from holdfast.states import SagaState
+from holdfast_activities.tools.book import ToolBook
+from holdfast_sagas import Registry, Saga
+from holdfast_sagas import saga as declare
+from holdfast_sagas.registry import serve
 from holdfast_workers.saga_client import SagaRefused
+from holdfast_workers.sagas import load_sagas
 from holdfast_workers.sending import MessageRefused, Rejected
-from tests.sagas.bodies import Mistake
-from tests.sagas.conftest import CHEAPEST, NEW_DAY, OLD_DAY, Sagas
+from tests.sagas.bodies import Hurried, Hurry, Mistake, hurried
+from tests.sagas.conftest import CHEAPEST, NEW_DAY, OLD_DAY, Sagas, effect_of
 from tests.waiting import until
 
+
+async def _body(s: Saga, given: Hurry) -> Hurried:
+    return Hurried(hold_id="")
+
+
+with_a_missing_tool = declare("tests.missing", "1", steps="write_fil")(_body)
+with_an_unfit_tool = declare("tests.unfit", "1", steps="restore_file")(_body)
 ANN = Principal(requested_by="ann")
 WRITES = ("seat", "change", "hotel", "money", "mail")
 HURRIED = ("seat", "other", "another", "forgotten", "money", "mail")
@@ -116,6 +132,60 @@ async def test_an_abort_reaches_a_body_that_waits_and_says_who_and_why(sagas: Sa
     result = await sagas.result(saga)
     assert (result.outcome, result.reason) == (SagaState.ABORTED, "aborted by bob: it rains")
     assert (await sagas.logged(saga, HURRIED)).standing == set()
+
+
+async def test_a_temporal_cancel_unwinds_and_is_a_cancel_in_the_end(sagas: Sagas) -> None:
+    saga = await sagas.start("tests.hurried", await a_hurry(sagas, "waits"))
+    await until_landed(sagas, saga, "seat")
+    await sagas.handle(saga).cancel()
+    result = await sagas.result(saga)
+    assert (result.outcome, result.reason) == (SagaState.ABORTED, "cancelled from Temporal")
+    assert await sagas.status(saga) is WorkflowExecutionStatus.CANCELED
+    assert (await sagas.logged(saga, HURRIED)).standing == set()
+
+
+async def test_an_unwind_that_was_ended_is_taken_up_by_the_next_and_undoes_nothing_twice(sagas: Sagas) -> None:
+    trip, saga = await a_trip(sagas), sagas.new_id()
+    await sagas.breaks(saga, "money", "refuse_402")
+    await sagas.desk.break_next("*", "stall_after", key=f"{effect_of(saga, 'change')}:undo", seconds=1)
+    await sagas.start("travel.rebook", trip, saga)
+    await sagas.struck(saga, "change:undo")
+    await sagas.handle(unwind_id(saga)).terminate("a test")
+    result = await sagas.unwind(saga)
+    assert result.outcome is SagaState.ABORTED
+    assert (await sagas.logged(saga, WRITES)).undone == ["hotel", "change", "seat"]
+    assert await sagas.verified(saga)
+
+
+async def test_a_body_changed_under_its_version_is_refused_while_a_run_is_open(sagas: Sagas) -> None:
+    args = await a_hurry(sagas, "waits")
+    saga = await sagas.start("tests.hurried", args)
+    await until_landed(sagas, saga, "seat")
+    serve(Registry((replace(hurried, source="0" * 64),)))
+    try:
+        other = await sagas.start("tests.hurried", args)
+        with pytest.raises(SagaRefused, match=r"tests\.hurried"):
+            await sagas.result(other)
+    finally:
+        serve(Registry((hurried,)))
+    await sagas.holdfast.abort_saga(saga, by="bob")
+    assert (await sagas.result(saga)).outcome is SagaState.ABORTED
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [
+        ("tests.sagas.bodies:nothing", "has no `nothing`"),
+        ("tests.sagas.bodies:Hurry", "is a ModelMetaclass and no saga"),
+        ("tests.sagas.test_runs:with_a_missing_tool", "there is no tool `write_fil`"),
+        ("tests.sagas.test_runs:with_an_unfit_tool", "`restore_file` cannot be undone"),
+    ],
+)
+def test_a_worker_refuses_sagas_that_it_cannot_serve(tmp_path: Path, reference: str, words: str) -> None:
+    config = Config(sagas=(reference,))
+    with pytest.raises(DeclarationError) as refused:
+        load_sagas(config, ToolBook(config, tmp_path))
+    assert words in str(refused.value)
 
 
 async def test_a_signal_aborts_as_well_and_nonsense_changes_nothing(sagas: Sagas) -> None:
