@@ -31,7 +31,6 @@ TEST_RECORDS = "tests/ledger/test_records.py::"
 TEST_FACTS = "tests/ledger/test_facts.py::"
 TEST_SAGAS = "tests/ledger/test_sagas.py::"
 TEST_PEOPLE = "tests/ledger/test_saga_people.py::"
-SAGA_MODEL = "tests/protocol/test_saga_model.py::test_whatever_happens_an_aborted_saga_leaves_nothing_standing"
 TEST_RULE = "tests/activities/tools/test_failure_rule.py::"
 TEST_STOP = "tests/activities/tools/test_cancellation.py::"
 
@@ -353,7 +352,7 @@ MUTANTS = (
     ),
     _mutant(
         "a saga is aborted although something stands",
-        SAGA_MODEL,
+        TEST_SAGAS + "test_a_saga_is_not_aborted_while_something_stands",
         SAGAS,
         "        AND NOT (wanted = 'ABORTED' AND holdfast.stands(g.id))\n",
         "",

@@ -83,8 +83,11 @@ class Attempt:
 
 @dataclass
 class Unwinder:
+    """One run, with the plan as it last saw it: it may act on that much later."""
+
     run: str
     epoch: int
+    plan: dict[str, StepPlan]
 
 
 @dataclass
@@ -174,16 +177,19 @@ class World:
     async def begin(self, run: str) -> None:
         began = await self.stage.ledger.sagas.begin_unwind(self.id, self.id, unwinder=run)
         if began.code is None:
-            self.unwinders.append(Unwinder(run, began.epoch))
+            self.unwinders.append(Unwinder(run, began.epoch, await self.plan()))
 
-    async def move(self, unwinder: Unwinder, crash: str | None, ends: EffectState) -> bool:
-        """The unwinder's next move by the real planner, which it may not live to finish. False: it is done."""
+    async def look(self, unwinder: Unwinder) -> bool:
+        """Read the plan again; False where the saga is not this unwinder's any more."""
         looked = await self.stage.ledger.sagas.begin_unwind(
             self.id, self.id, unwinder=unwinder.run, epoch=unwinder.epoch
         )
-        if looked.code is not None:
-            return False
-        match unwinding.next_move((await self.plan()).values()):
+        unwinder.plan = await self.plan()
+        return looked.code is None
+
+    async def move(self, unwinder: Unwinder, crash: str | None, ends: EffectState) -> bool:
+        """The unwinder's next move by the real planner, which it may not live to finish. False: it is done."""
+        match unwinding.next_move(unwinder.plan.values()):
             case Wait():
                 return True
             case Settle(steps):
@@ -347,6 +353,14 @@ class RandomSaga(RuleBasedStateMachine):
         if not self.stage.run(self.world.move(unwinder, crash, ends)):
             unwinders.remove(unwinder)
 
+    @precondition(lambda self: self.world.unwinders)
+    @rule(number=st.integers(0, 2))
+    def look_again(self, number: int) -> None:
+        unwinders = self.world.unwinders
+        unwinder = unwinders[number % len(unwinders)]
+        if not self.stage.run(self.world.look(unwinder)):
+            unwinders.remove(unwinder)
+
     @rule(what=st.sampled_from(("look", "retry", "unwind", "keep", "abort")))
     def decide(self, what: str) -> None:
         self.stage.run(self.world.settle_doubts() if what == "look" else self.world.resolve(what))  # type: ignore[arg-type]  # the words of `Resolving`
@@ -398,6 +412,8 @@ class RandomSaga(RuleBasedStateMachine):
             await world.begin(f"last-{number}")
             while world.unwinders and await world.move(world.unwinders[-1], None, EffectState.DONE):
                 await world.expire()
+                if not await world.look(world.unwinders[-1]):
+                    break
         else:
             raise AssertionError(f"it never ends: {state}, {await world.plan()}")
         while world.attempts:  # whoever was asleep wakes up
