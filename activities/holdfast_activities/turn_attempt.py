@@ -201,6 +201,8 @@ class TurnAttempt:
             usd=result.usd,
             latency=self._latency,
             request_digest=request.digest,
+            final=self.request.final,
+            summary=self.request.summary,
             calls=plan.planned,
             lost=result.lost,
             saga_id=self.request.saga.id,

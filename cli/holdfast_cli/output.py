@@ -119,6 +119,11 @@ def money(usd: Decimal | None) -> str:
     return "cost unknown" if usd is None else f"${usd.normalize():f}" if usd else "$0"
 
 
+def share(part: float | None) -> str:
+    """`83%`."""
+    return "-" if part is None else f"{part:.0%}"
+
+
 def spent(turns: int, calls: int) -> str:
     """`2 turns, 1 call`."""
     return f"{turns} turn{'s' * (turns != 1)}, {calls} call{'s' * (calls != 1)}"

@@ -388,6 +388,8 @@ def _turn_body(turn: TurnRecord) -> dict[str, Any]:
         "next_head": turn.next_head,
         "message": turn.digest,
         "request": turn.request_digest,
+        **({"final": turn.final} if turn.final is not None else {}),
+        **({"summary": True} if turn.summary else {}),
         "stop_reason": turn.stop_reason,
         "model_asked": turn.model_asked,
         "model_answered": turn.model_answered,

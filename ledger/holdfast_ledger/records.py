@@ -308,6 +308,10 @@ class TurnRecord:
     usd: Decimal | None
     latency: timedelta
     request_digest: str
+    final: str | None = None
+    """Why it was the last, tool-free turn of its request; the model was told."""
+    summary: bool = False
+    """It sums up the conversation."""
     calls: tuple[PlannedCall, ...] = ()
     lost: Lost | None = None
     """What is assumed of earlier attempts at it whose answers were lost."""

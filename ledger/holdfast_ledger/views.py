@@ -28,7 +28,17 @@ class Tokens(View):
 
     @property
     def total(self) -> int:
-        return self.input + self.output + self.cache_read + self.cache_write
+        return self.asked + self.output
+
+    @property
+    def asked(self) -> int:
+        """All that the model read, from the cache or not."""
+        return self.input + self.cache_read + self.cache_write
+
+    @property
+    def cache_hit_rate(self) -> float | None:
+        """The part of what the model read that came from the provider's cache; None where it read nothing."""
+        return round(self.cache_read / self.asked, 4) if self.asked else None
 
 
 class Session(View):
@@ -231,6 +241,8 @@ class Turn(View):
     next_head: str
     digest: str
     stop_reason: str | None
+    request_digest: str
+    """Of all that the model was sent."""
     model_asked: str
     model_answered: str | None
     usage: Tokens

@@ -100,6 +100,7 @@ async def test_contents_are_read_with_the_key_and_by_nobody_after_erasure(
     session = await finished(sealed)
     assert await rows_with(owner, TOLD) == set()
     assert TOLD in (await sealed("show", session)).out
+    assert TOLD in (await sealed("show", session, "--turn", "1", "--context")).out
 
     monkeypatch.setenv("HOLDFAST_MASTER_KEYS", f"{NEW},{OLD}")
     assert (await sealed("ledger", "rotate-key", "--json")).json == {

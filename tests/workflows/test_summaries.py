@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from holdfast.budget import TighterLimits
+from holdfast.ids import canonical
 from holdfast.messages import SUMMARY_ID
+from holdfast_activities.messages_api.sent import sent_in
+from holdfast_ledger.store import Ledger
 from holdfast_workers.stack.servers import embedded_servers
 from holdfast_workflows.summaries import GO_ON, SUMMARISE
 
@@ -45,6 +48,7 @@ async def turns(house, session: str) -> list[dict[str, object]]:
     return [dict(row) for row in rows]
 
 
+@pytest.mark.timeout(180)
 async def test_a_session_of_60_turns_sends_no_more_than_its_memory_holds_also_across_continue_as_new(
     open_house, config: str, tmp_path: Path
 ) -> None:
@@ -68,7 +72,9 @@ async def test_a_session_of_60_turns_sends_no_more_than_its_memory_holds_also_ac
 
 
 @pytest.mark.golden
-async def test_a_summary_comes_between_two_turns_and_the_request_goes_on_from_it(open_house, config: str) -> None:
+async def test_a_summary_comes_between_two_turns_and_the_request_goes_on_from_it(
+    open_house, config: str, ledger: Ledger
+) -> None:
     async with open_house(ON_AND_ON, config=config + MEMORY.replace("1500", "400")) as house:
         session = await house.start("look around", limits=TighterLimits(turns=4), close_when_idle=True)
         await asyncio.wait_for(house.holdfast.result(session), 20)
@@ -80,6 +86,10 @@ async def test_a_summary_comes_between_two_turns_and_the_request_goes_on_from_it
         said = [block["text"] for message in after["messages"] for block in message["content"]]
         assert said == [SUMMARISE, "The roof was looked at, and the walls; the cellar is left.", GO_ON]
         assert "tool_choice" not in after
+        for number, body in enumerate(bodies, start=1):
+            sent = await sent_in(ledger, session, number)
+            assert sent.matches, f"turn {number} can be built again"
+            assert canonical(dict(sent.params)) == canonical({name: body[name] for name in sent.params})
 
 
 async def test_a_new_request_is_answered_after_the_summary_not_by_it(open_house, config: str) -> None:

@@ -10,7 +10,7 @@ from holdfast_cli.app import App
 from holdfast_cli.commanding import command, pass_app
 from holdfast_cli.exits import Exit
 from holdfast_cli.finding import parse_since
-from holdfast_cli.output import money, table
+from holdfast_cli.output import money, share, table
 
 if TYPE_CHECKING:
     from holdfast_ledger.costs import By, Cost, CostReport
@@ -24,6 +24,7 @@ ROW_FIELDS = {
     "output_tokens": "tokens written",
     "cache_read_tokens": "tokens read from the cache",
     "cache_write_tokens": "tokens written to the cache",
+    "cache_hit_rate": "the part of all tokens read that came from the cache; null where none were read",
     "usd": "cost; null where any part of it is unknown",
     "known_usd": "the part that is known",
     "unpriced": "turns and calls whose cost nobody knows",
@@ -95,6 +96,7 @@ def record(row: Cost) -> dict[str, Any]:
         "output_tokens": tokens.output,
         "cache_read_tokens": tokens.cache_read,
         "cache_write_tokens": tokens.cache_write,
+        "cache_hit_rate": tokens.cache_hit_rate,
         "usd": row.usd,
         "known_usd": row.known_usd,
         "unpriced": row.unpriced,
@@ -105,13 +107,13 @@ def record(row: Cost) -> dict[str, Any]:
 def text_of(found: CostReport, by: str) -> str:
     named = [(row.key or NONE.get(by, "-"), row) for row in found.rows]
     cells = [cells_of(name, row) for name, row in [*named, ("total", found.total)]]
-    return table(cells, [by, "turns", "calls", "tokens in", "out", "usd"])
+    return table(cells, [by, "turns", "calls", "tokens in", "cached", "out", "usd"])
 
 
 def cells_of(name: str, row: Cost) -> list[str]:
     tokens = row.tokens
-    read = tokens.input + tokens.cache_read + tokens.cache_write
-    return [name, str(row.turns), str(row.calls), str(read), str(tokens.output), price_of(row)]
+    hit = share(tokens.cache_hit_rate)
+    return [name, str(row.turns), str(row.calls), str(tokens.asked), hit, str(tokens.output), price_of(row)]
 
 
 def price_of(row: Cost) -> str:

@@ -12,7 +12,7 @@ from holdfast_cli.commanding import Group, command, pass_app
 from holdfast_cli.delivery import DELIVERED_FIELDS, tell
 from holdfast_cli.exits import Exit
 from holdfast_cli.finding import find_session, parse_since, reader_of
-from holdfast_cli.output import cell, money, spent
+from holdfast_cli.output import cell, money, share, spent
 from holdfast_cli.watching import shown, watch_option
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ FIELDS = {
     "calls": "tool calls so far",
     "input_tokens": "tokens read, cached ones included",
     "output_tokens": "tokens written",
+    "cache_hit_rate": "the part of the tokens read that came from the provider's cache; null where none were read",
     "usd": "cost so far; null where a price is unknown",
     "lost_attempts": "attempts at turns whose answers were lost, and were billed perhaps",
     "assumed_tokens": "what limits count for those, besides the tokens above",
@@ -70,8 +71,9 @@ def record(app: App, found: Session) -> dict[str, Any]:
         "ended_at": found.ended_at,
         "turns": found.turns,
         "calls": found.calls,
-        "input_tokens": usage.input + usage.cache_read + usage.cache_write,
+        "input_tokens": usage.asked,
         "output_tokens": usage.output,
+        "cache_hit_rate": usage.cache_hit_rate,
         "usd": found.usd,
         "lost_attempts": found.lost_attempts,
         "assumed_tokens": found.assumed_tokens,
@@ -160,7 +162,7 @@ def show(app: App, session: str) -> int:
 
 def text_of(app: App, found: Session) -> str:
     usage = found.usage
-    tokens = f"{usage.input + usage.cache_read + usage.cache_write} in, {usage.output} out"
+    tokens = f"{usage.asked} in ({share(usage.cache_hit_rate)} from the cache), {usage.output} out"
     facts = {
         "status": f"{found.status}{f': {found.status_reason}' if found.status_reason else ''}",
         "agent": f"{found.agent}, {found.model or 'not opened yet'}",

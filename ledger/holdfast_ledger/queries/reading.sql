@@ -102,7 +102,7 @@ WHERE ($1::text IS NULL OR s.id = $1) AND ($2::text[] IS NULL OR g.state = ANY($
 GROUP BY g.id, s.id, s.session_key ORDER BY g.opened_at LIMIT $3
 
 -- name: turns
-SELECT t.turn, t.effect_id, t.head, t.next_head, t.digest, t.stop_reason, t.model_asked, t.model_answered,
+SELECT t.turn, t.effect_id, t.head, t.next_head, t.digest, t.stop_reason, t.request_digest, t.model_asked, t.model_answered,
        t.input_tokens, t.output_tokens, t.cache_read_tokens, t.cache_write_tokens, t.usd, t.latency_us,
        t.recorded_at
 FROM holdfast.turn t JOIN holdfast.session s USING (session_key)
