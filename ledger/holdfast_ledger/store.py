@@ -17,10 +17,21 @@ from holdfast import ids
 from holdfast.catalogue import Catalogue
 from holdfast.facts import Fact
 from holdfast.states import EffectState
-from holdfast_ledger import chunks, effects, parameters, places, schema_versions, transcript, watching
+from holdfast_ledger import (
+    chunks,
+    claims,
+    effects,
+    parameters,
+    places,
+    schema_versions,
+    transcript,
+    turns,
+    watching,
+)
 from holdfast_ledger.database import Database, named_sql
 from holdfast_ledger.errors import LedgerError, WrongTemporal, translated
 from holdfast_ledger.master_keys import KeyService
+from holdfast_ledger.outcomes import recorded as recorded_row
 from holdfast_ledger.reading import Reader
 from holdfast_ledger.records import (
     Chunk,
@@ -176,7 +187,7 @@ class Ledger:
 
     async def claim(self, claim: Claim) -> ClaimResult:
         """Ask for an effect. Raises `LedgerConflict` where the outbox holds a fact told otherwise before."""
-        result = await effects.claim(self.database, self.vault, claim)
+        result = await claims.claim(self.database, self.vault, claim)
         self._changed(claim.session_id)
         return result
 
@@ -220,7 +231,7 @@ class Ledger:
 
     async def record_turn(self, turn: TurnRecord) -> Recorded:
         """Commit a model turn. The same record again, after its answer was lost, is accepted again."""
-        recorded = await effects.record_turn(self.database, self.vault, turn)
+        recorded = await turns.record_turn(self.database, self.vault, turn)
         if self.observer is not None:
             self.observer.turn_recorded(turn.session_id, turn.turn)
         return recorded
@@ -242,7 +253,7 @@ class Ledger:
         seal = await self.vault.of(record.session_id)
         with translated(self.database.where):
             rows = await connection.fetch(named_sql()["record_effect"], *effects.record_parameters(record, seal))
-        return effects.recorded(rows[0], record.effect_id, seal)
+        return recorded_row(rows[0], record.effect_id, seal)
 
     async def append(self, session_id: str, facts: tuple[Fact, ...]) -> None:
         """Append facts and apply them to the projections (status, approvals). The same fact twice is one entry.

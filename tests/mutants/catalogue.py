@@ -15,7 +15,7 @@ CHAIN = "ledger/holdfast_ledger/schema/0002_chain.sql"
 SESSIONS = "ledger/holdfast_ledger/schema/0003_sessions.sql"
 SAGAS = "ledger/holdfast_ledger/schema/0011_sagas.sql"
 PEOPLE = "ledger/holdfast_ledger/schema/0013_saga_people.sql"
-EFFECTS = "ledger/holdfast_ledger/effects.py"
+CLAIMING = "ledger/holdfast_ledger/claims.py"
 EXECUTE = "activities/holdfast_activities/execute_call.py"
 ATTEMPT = "activities/holdfast_activities/calls/attempt.py"
 CONTEXT = "activities/holdfast_activities/calls/context.py"
@@ -81,8 +81,8 @@ MUTANTS = (
         "the lease is judged on the worker's clock",
         STALLS + "test_a_workers_clock_an_hour_off_changes_no_lease",
         (
-            Change(EFFECTS, "import asyncio\n", "import asyncio\nimport time\n"),
-            Change(EFFECTS, '{"worker": wanted.worker}', '{"worker": wanted.worker, "clock": time.time()}'),
+            Change(CLAIMING, "import asyncio\n", "import asyncio\nimport time\n"),
+            Change(CLAIMING, '{"worker": wanted.worker}', '{"worker": wanted.worker, "clock": time.time()}'),
             Change(
                 CLAIMS,
                 "    now timestamptz := clock_timestamp();\n    e record;\n    v holdfast.verdict;",
