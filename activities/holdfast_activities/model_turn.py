@@ -27,10 +27,10 @@ from holdfast_activities.incoming import incoming_messages
 from holdfast_activities.lease import beating
 from holdfast_activities.messages_api.request import model_asked
 from holdfast_activities.planned_calls import ToolBook
-from holdfast_activities.retries import busy, later
+from holdfast_activities.retries import busy, later, spread
 from holdfast_activities.turn_attempt import MAX_ATTEMPTS, ChunkSink, TurnAttempt
 from holdfast_ledger.errors import LedgerError, LedgerUnavailable
-from holdfast_ledger.records import Busy, Claim, Granted, Refused, Settled
+from holdfast_ledger.records import Busy, Claim, Granted, Refused, Settled, model_service
 from holdfast_ledger.store import Ledger
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class ModelTurns:
         """One attempt; None when it was released because the worker, or this attempt, is to stop."""
         async with beating():
             try:
-                claim = self._claim(request)
+                claim = self._claim(request, await self._service(request))
                 claimed = await self._ledger.claim(claim)
                 if not isinstance(claimed, Granted):
                     return await self._with_lost(request, claim, _without_grant(claimed))
@@ -140,7 +140,17 @@ class ModelTurns:
         )
         return result.model_copy(update={"lost": Lost.assumed(lost, most, usd)})
 
-    def _claim(self, request: ModelTurn) -> Claim:
+    async def _service(self, request: ModelTurn) -> str | None:
+        """Which model is asked; None where the catalogue is missing, of which the claim says more."""
+        try:
+            catalogue = await self._ledger.catalogue(request.catalogue)
+        except LedgerUnavailable:
+            raise
+        except LedgerError:
+            return None
+        return model_service(model_asked(catalogue.agent, summary=request.summary))
+
+    def _claim(self, request: ModelTurn, service: str | None) -> Claim:
         path = ids.turn_path(request.turn)
         asked = [request.head, request.catalogue, request.final, *(["summary"] if request.summary else [])]
         fingerprint = ids.digest(ids.canonical(asked))
@@ -149,6 +159,7 @@ class ModelTurns:
             session_id=request.session_id,
             kind="model",
             turn=request.turn,
+            service=service,
             recovery=RecoveryClass.RETRY,
             fingerprint=fingerprint,
             saga_id=request.saga.id,
@@ -174,6 +185,7 @@ def _without_grant(claimed: Settled | Busy | Refused) -> TurnResult:
         case Refused() if claimed.code in HELD_CODES:
             return TurnResult(held=claimed.reason)
         case Refused() if claimed.code in LATER_CODES:
-            raise later(claimed.reason, f"Refused.{claimed.code}", claimed.retry_after or LEASE, ordinary=True)
+            delay = spread(claimed.retry_after) if claimed.retry_after else LEASE
+            raise later(claimed.reason, f"Refused.{claimed.code}", delay, ordinary=True)
         case Refused():
             return TurnResult(failed=claimed.reason)

@@ -14,6 +14,8 @@ from holdfast.contracts import LEASE
 
 BACKOFF_FIRST = timedelta(milliseconds=500)
 BACKOFF_MOST = timedelta(seconds=30)
+SPREAD = (timedelta(milliseconds=500), timedelta(seconds=10))
+"""Within how long those come back, at least and at most, who were told to wait for the same moment."""
 
 
 def later(message: str, kind: str, delay: timedelta, *, ordinary: bool = False) -> ApplicationError:
@@ -30,6 +32,12 @@ def busy(what: str, delay: timedelta) -> ApplicationError:
 def superseded(what: str) -> ApplicationError:
     """A newer attempt took the effect over; `what` is `turn` or `call`."""
     return later(f"a newer attempt of this {what} is at work", "EffectFenced", LEASE, ordinary=True)
+
+
+def spread(delay: timedelta) -> timedelta:
+    """Some time after `delay`, so that not all who wait for the same moment come at once."""
+    least, most = SPREAD
+    return delay + min(max(delay / 4, least), most) * random.random()
 
 
 def backoff(attempt: int, *, most: timedelta = BACKOFF_MOST) -> timedelta:

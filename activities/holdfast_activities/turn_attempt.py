@@ -34,9 +34,9 @@ from holdfast_activities.messages_api.reader import read_answer
 from holdfast_activities.messages_api.request import ModelRequest, build_request, model_asked
 from holdfast_activities.planned_calls import Plan, ToolBook, plan_calls
 from holdfast_activities.recording import until_recorded
-from holdfast_activities.retries import backoff, later, superseded
+from holdfast_activities.retries import backoff, later, spread, superseded
 from holdfast_ledger.errors import LedgerUnavailable
-from holdfast_ledger.records import Chunk, Granted, Record, Recorded, StoredMessage, TurnRecord
+from holdfast_ledger.records import Chunk, Granted, Record, Recorded, StoredMessage, TurnRecord, model_service
 from holdfast_ledger.store import Ledger
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ class TurnAttempt:
     _sent: bool = field(default=False, init=False)
     _turned_away: bool = field(default=False, init=False)
     _asked: ModelRequest | None = field(default=None, init=False)
+    _patience: timedelta | None = field(default=None, init=False)
+    """So long the provider asked for it, from whoever asks this model."""
 
     async def run(self, halt: Halt) -> TurnResult | None:
         """Stream and record. None when the claim was released because this attempt is to stop.
@@ -227,7 +229,8 @@ class TurnAttempt:
         self._turned_away = failure.turned_away
         if failure.permanent:
             return await self._record_failed(failure.message, failure, "permanent")
-        delay = failure.retry_after or backoff(self.grant.attempt)
+        self._patience = failure.retry_after if failure.busy else None
+        delay = spread(failure.retry_after) if failure.retry_after else backoff(self.grant.attempt)
         if self.now() + delay - activity.info().scheduled_time > MAX_ELAPSED:
             message = f"{failure.message}; given up, since {MAX_ELAPSED} after the first attempt would be over"
             return await self._record_failed(message, failure, "transient")
@@ -282,6 +285,8 @@ class TurnAttempt:
             usd=cost,
             lost=result.lost,
             dispatched=self._sent,
+            service=model_service(self._model) if self._patience else None,
+            leave_alone=self._patience,
         )
 
     def _ends_request(self, stop_reason: str | None) -> bool:

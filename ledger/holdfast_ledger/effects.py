@@ -8,7 +8,7 @@ from typing import Any
 from holdfast import ids
 from holdfast.budget import Lost
 from holdfast.states import EffectState
-from holdfast_ledger import parameters, places
+from holdfast_ledger import openly, parameters, places
 from holdfast_ledger.database import Database
 from holdfast_ledger.outcomes import args_of, outcome_of, recorded, sealed_or_none, unknown
 from holdfast_ledger.records import Doubt, Record, Recorded, Resolution
@@ -61,7 +61,11 @@ def record_parameters(record: Record, seal: Seal) -> tuple[Any, ...]:
             places.attempt("evidence", effect_id, token),
             ids.canonical(dict(record.evidence)) if record.evidence else None,
         ),
-        seal.seal(places.attempt("report", effect_id, token), ids.canonical(body)),
+        seal.seal(
+            places.attempt("report", effect_id, token),
+            ids.canonical(body),
+            public=openly.of_report(seal, record.outcome),
+        ),
     )
 
 

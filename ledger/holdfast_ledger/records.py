@@ -98,7 +98,7 @@ class Claim:
     tool: str | None = None
     tier: Tier | None = None
     service: str | None = None
-    """Whose circuit breaker stops it, besides the tool's own."""
+    """Whose circuit breaker stops it, besides the tool's own; of a model claim `model_service` of the model."""
     recovery: RecoveryClass
     key_ttl: timedelta | None = None
     fingerprint: str
@@ -176,6 +176,11 @@ class Refused:
     retry_after: timedelta | None = None
 
 
+def model_service(model: str) -> str:
+    """What a model is called among the services that are left alone for a while."""
+    return f"model:{model}"
+
+
 ClaimResult = Granted | Settled | Busy | Refused
 
 
@@ -221,6 +226,8 @@ class Record:
     breaker: Breaker | None = None
     service: str | None = None
     """Whose breaker counts it; the tool's own where there is none."""
+    leave_alone: timedelta | None = None
+    """Its provider asks for patience: no worker is to ask the `service` for so long."""
 
 
 @dataclass(frozen=True, kw_only=True)

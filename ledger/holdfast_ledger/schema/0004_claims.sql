@@ -129,6 +129,16 @@ BEGIN
 END
 $$;
 
+-- A model whose provider asked for patience is asked by nobody, whichever worker was told.
+CREATE FUNCTION holdfast.busy_model(c holdfast.claim, now timestamptz) RETURNS holdfast.verdict
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, holdfast, pg_temp AS $$
+    SELECT (holdfast.refused('breaker', format(
+        'the provider of %s asked for patience; it is asked again in %s s', b.name,
+        ceil(extract(epoch FROM b.open_until - now))
+    ), b.open_until - now)).*
+    FROM holdfast.breaker b WHERE b.name = c.service AND b.open_until > now
+$$;
+
 -- The same again, under another id: a call of the same semantic key that stands, or may stand, and is not undone.
 -- The lock lets two such calls meet here only one after the other.
 CREATE FUNCTION holdfast.repeated(c holdfast.claim, now timestamptz) RETURNS holdfast.verdict
@@ -301,7 +311,12 @@ BEGIN
         );
     END IF;
 
-    IF c.kind <> 'model' THEN
+    IF c.kind = 'model' THEN
+        v := holdfast.busy_model(c, now);
+        IF v.verdict IS NOT NULL THEN
+            RETURN v;
+        END IF;
+    ELSE
         v := holdfast.closed_gate(c, now);
     END IF;
     IF c.kind = 'call' AND NOT settles THEN  -- what unwinds has its authority from before, and waits for the gate

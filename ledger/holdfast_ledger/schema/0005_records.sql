@@ -7,6 +7,7 @@ CREATE TYPE holdfast.recording AS (
     latency interval,
     undo_tool text, undo_version text, usd numeric,
     service text, failed boolean, breaker_failures integer, breaker_within interval, breaker_open_for interval,
+    leave_alone interval,
     assumed_tokens bigint, assumed_usd numeric
 );
 
@@ -107,6 +108,18 @@ BEGIN
 END
 $$;
 
+-- Its provider asked that a model be left alone so long, for an hour at the most: the latest end of such a pause counts.
+CREATE FUNCTION holdfast.leave_alone(r holdfast.recording) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+    INSERT INTO holdfast.breaker AS o (name, failures, open_until)
+    SELECT r.service, 1, clock_timestamp() + least(r.leave_alone, interval '1 hour')
+    WHERE r.leave_alone IS NOT NULL AND r.service IS NOT NULL
+    ON CONFLICT (name) DO UPDATE SET
+        failures = CASE WHEN o.open_until > clock_timestamp() THEN o.failures + 1 ELSE 1 END,
+        since = CASE WHEN o.open_until > clock_timestamp() THEN o.since ELSE clock_timestamp() END,
+        open_until = greatest(o.open_until, excluded.open_until)
+$$;
+
 -- p_body is the body of the outcome entry; p_unknown the outcome where it ends in an earlier attempt's doubt.
 CREATE FUNCTION holdfast.record_effect(
     p jsonb, p_outcome bytea, p_unknown bytea, p_result bytea, p_shown bytea, p_undo_args bytea,
@@ -165,6 +178,7 @@ BEGIN
         WHERE session_key = s_key;
     END IF;
     PERFORM holdfast.count_for_breaker(r, coalesce(r.service, e.tool));
+    PERFORM holdfast.leave_alone(r);
     IF e.kind <> 'model' AND new_state <> 'OPEN' THEN
         UPDATE holdfast.session
         SET calls = calls + CASE e.kind WHEN 'call' THEN 1 ELSE 0 END, usd = usd + r.usd WHERE session_key = s_key;

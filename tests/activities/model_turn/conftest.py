@@ -207,7 +207,10 @@ async def start(ledger: Ledger, model: ScriptedModel, tmp_path: Path) -> AsyncIt
     clients = []
 
     async def starting(
-        tools: tuple[str, ...] = ("lookup", "transfer"), stall_timeout: float = 60.0, **agent: Any
+        tools: tuple[str, ...] = ("lookup", "transfer"),
+        stall_timeout: float = 60.0,
+        ledger: Ledger = ledger,
+        **agent: Any,
     ) -> Session:
         settings = {"base_url": model.url, "api_key": "k", "stall_timeout": stall_timeout}
         client = open_client(ModelSettings.model_validate(settings))

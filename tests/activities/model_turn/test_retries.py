@@ -8,6 +8,7 @@ import pytest
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from holdfast_activities.turn_attempt import MAX_ATTEMPTS, MAX_ELAPSED
+from holdfast_ledger.store import Ledger
 
 from .conftest import environment
 
@@ -79,7 +80,29 @@ async def test_the_next_attempt_comes_when_the_server_says(start, model, form):
     session = await start()
     model.inject({"kind": "http_error", "status": 429, "retry_after": 40, "retry_after_form": form})
     error = await failing(session, session.asks("the weather please"))
-    assert timedelta(seconds=35) < error.next_retry_delay <= timedelta(seconds=41)
+    assert timedelta(seconds=35) < error.next_retry_delay <= timedelta(seconds=51), "and not all at once"
+
+
+@pytest.mark.parametrize("status", [429, 529])
+async def test_a_busy_model_is_left_alone_by_every_worker_until_the_server_says(
+    start, model, owner, database, status
+):
+    second = await Ledger.connect(database.dsn)  # another worker's
+    told, other, elsewhere = await start(), await start(ledger=second), await start(model="claude-haiku-4-5")
+    request = other.asks("the weather please")
+    model.inject({"kind": "http_error", "status": status, "retry_after": 40})
+    await failing(told, told.asks("the weather please"))
+    for _ in range(MAX_ATTEMPTS + 1):
+        error = await failing(other, request)
+        assert error.type == "Refused.breaker"
+        assert error.category is ApplicationErrorCategory.BENIGN
+        assert timedelta(seconds=30) < error.next_retry_delay <= timedelta(seconds=51)
+    assert len(model.requests) == 1, "nobody else asked"
+    assert (await other.row(request, "attempts_used"))["attempts_used"] == 0
+    assert (await elsewhere.says("the weather please")).calls, "another model is asked as ever"
+    await owner.execute("UPDATE holdfast.breaker SET open_until = clock_timestamp()")
+    assert (await other.attempt(request)).calls
+    await second.close()
 
 
 async def test_an_attempt_whose_cost_nobody_knows_is_recorded_as_such(start, model, ledger):
