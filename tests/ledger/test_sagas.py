@@ -258,6 +258,19 @@ async def test_an_operators_lost_step_is_unknown_once_the_unwinder_asks(story: S
     assert settled.state is EffectState.UNKNOWN
 
 
+async def test_an_operators_step_that_a_person_reopened_is_not_sent_to_find_out(story: Story) -> None:
+    lost = await story.lose()
+    given_up = await story.conversation.claim(lost)
+    assert isinstance(given_up, Settled)
+    assert (await story.find_out(lost, EffectState.OPEN)).state is EffectState.OPEN
+    await story.begin()
+
+    settled = await story.settle(lost)
+
+    assert isinstance(settled, Settled)
+    assert settled.state is EffectState.UNKNOWN
+
+
 @pytest.mark.parametrize("given_up", [False, True])
 async def test_a_step_whose_service_dedupes_is_sent_again_under_its_key_to_find_out(
     story: Story, given_up: bool
