@@ -9,7 +9,7 @@ import asyncpg
 
 from holdfast import ids
 from holdfast.states import CallStatus, EffectState
-from holdfast_ledger import parameters, places
+from holdfast_ledger import openly, parameters, places
 from holdfast_ledger.database import Database
 from holdfast_ledger.errors import LedgerUnavailable
 from holdfast_ledger.outcomes import args_of, outcome_of, sealed_or_none, unknown
@@ -104,9 +104,15 @@ def _claim_parameters(wanted: Claim, seal: Seal) -> tuple[Any, ...]:
         intent |= {"kind": wanted.kind, "undo_of": wanted.planned.undo_of}
     return (
         parameters.clear_json(columns),
-        seal.seal(places.effect("authorization_body", wanted.effect_id), ids.canonical(intent)),
-        seal.seal(outcome_at, ids.canonical(unknown(wanted.tool))),
-        seal.seal(outcome_at, ids.canonical(_exhausted(wanted))),
+        seal.seal(
+            places.effect("authorization_body", wanted.effect_id),
+            ids.canonical(intent),
+            public=openly.of_authorization(seal, authorization),
+        ),
+        *(
+            seal.seal(outcome_at, ids.canonical(given_up), public=openly.of_given_up(seal, given_up))
+            for given_up in (unknown(wanted.tool), _exhausted(wanted))
+        ),
         parameters.clear_json([_incoming_columns(message) for message in wanted.incoming]),
         [sealed_or_none(seal, places.content(message.digest), message.body) for message in wanted.incoming],
         *parameters.facts(wanted.outbox, seal),

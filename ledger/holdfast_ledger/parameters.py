@@ -17,7 +17,7 @@ from pydantic_core import to_jsonable_python
 
 from holdfast import ids
 from holdfast.facts import Fact
-from holdfast_ledger import places
+from holdfast_ledger import openly, places
 from holdfast_ledger.sealing import Seal
 
 _REFUSED = re.compile("[\x00\ud800-\udfff]")
@@ -84,7 +84,7 @@ def _fact_columns(fact: Fact, seal: Seal) -> dict[str, Any]:
 
 def _fact_body(fact: Fact, seal: Seal, digest: bytes) -> bytes:
     body = ids.canonical(to_jsonable_python(dict(fact.body)))
-    return seal.seal(places.entry(fact.key), body, digest=digest)
+    return seal.seal(places.entry(fact.key), body, digest=digest, public=openly.of_fact(seal, fact))
 
 
 def _fact_digest(fact: Fact, seal: Seal) -> bytes:

@@ -4,8 +4,11 @@ A sealed body says so itself, since no JSON and no UTF-8 text begins with 0xFF:
 
     0xFF "HF" 0x01 | key id, 8 | digest of the plaintext, keyed, 32 | nonce, 12 | AES-256-GCM ciphertext and tag
 
+One that begins 0xFF "HF" 0x02 has a part between nonce and ciphertext, after its length in 4 bytes, that anyone may
+read: what of an entry is no content, so that an auditor needs no key to see who allowed what.
+
 What is authenticated with it names the session and the place, so that a body moved to another row does not open.
-Postgres reads the key id and the digest (schema/0010_privacy.sql), and never has a key.
+Postgres reads the key id, the digest and the open part (schema/0002_chain.sql), and never has a key.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 MARK = b"\xffHF\x01"
+PART_OPEN_MARK = b"\xffHF\x02"
 TEXT_MARK = "sealed.1:"
 """Before a sealed text: clear columns hold text, so there the body stands in base64."""
 KEY_BYTES = 32
@@ -34,8 +38,7 @@ NONCE_BYTES = 12
 _DIGEST_AT = len(MARK) + ID_BYTES
 _NONCE_AT = _DIGEST_AT + hashlib.sha256().digest_size
 _TEXT_AT = _NONCE_AT + NONCE_BYTES
-OVERHEAD = _TEXT_AT + 16
-"""Bytes that sealing adds."""
+_LENGTH_BYTES = 4
 
 UNREADABLE = "[encrypted]"
 ALTERED = "[altered]"
@@ -51,8 +54,8 @@ class Seal(Protocol):
     def digest(self, said: bytes) -> bytes:
         """What makes two facts the same, 32 bytes."""
 
-    def seal(self, place: str, body: bytes, *, digest: bytes | None = None) -> bytes:
-        """The body as it is stored; `digest` stands for the body's own."""
+    def seal(self, place: str, body: bytes, *, digest: bytes | None = None, public: bytes = b"") -> bytes:
+        """The body as it is stored; `digest` stands for the body's own, `public` is what anyone may read of it."""
 
     def open(self, place: str, body: bytes) -> bytes:
         """Raises `KeyMissing`, `ContentErased`, `ContentAltered`."""
@@ -70,11 +73,19 @@ def notice(at: datetime, by: str) -> str:
 
 
 def is_sealed(body: bytes) -> bool:
-    return body.startswith(MARK)
+    return body.startswith((MARK, PART_OPEN_MARK))
 
 
 def is_sealed_text(text: str) -> bool:
     return text.startswith(TEXT_MARK)
+
+
+def _text_at(body: bytes) -> int:
+    """Where the ciphertext of a sealed body begins."""
+    if body.startswith(MARK):
+        return _TEXT_AT
+    part_at = _TEXT_AT + _LENGTH_BYTES
+    return part_at + int.from_bytes(body[_TEXT_AT:part_at], "big")
 
 
 class Clear:
@@ -85,7 +96,7 @@ class Clear:
     def digest(self, said: bytes) -> bytes:
         return hashlib.sha256(said).digest()
 
-    def seal(self, place: str, body: bytes, *, digest: bytes | None = None) -> bytes:
+    def seal(self, place: str, body: bytes, *, digest: bytes | None = None, public: bytes = b"") -> bytes:
         return body
 
     def open(self, place: str, body: bytes) -> bytes:
@@ -118,7 +129,7 @@ class Erased:
     def digest(self, said: bytes) -> bytes:
         raise ContentErased(f"The session's contents were {self.notice}; nothing can be added to it.")
 
-    def seal(self, place: str, body: bytes, *, digest: bytes | None = None) -> bytes:
+    def seal(self, place: str, body: bytes, *, digest: bytes | None = None, public: bytes = b"") -> bytes:
         raise ContentErased(f"The session's contents were {self.notice}; nothing can be added to it.")
 
     def open(self, place: str, body: bytes) -> bytes:
@@ -149,9 +160,12 @@ class SessionKey:
     def digest(self, said: bytes) -> bytes:
         return hmac.digest(self._digest_key, said, "sha256")
 
-    def seal(self, place: str, body: bytes, *, digest: bytes | None = None) -> bytes:
+    def seal(self, place: str, body: bytes, *, digest: bytes | None = None, public: bytes = b"") -> bytes:
         nonce = secrets.token_bytes(NONCE_BYTES)
-        head = MARK + bytes.fromhex(self.key_id) + (digest or self.digest(body)) + nonce
+        mark, part = (
+            (PART_OPEN_MARK, len(public).to_bytes(_LENGTH_BYTES, "big") + public) if public else (MARK, b"")
+        )
+        head = mark + bytes.fromhex(self.key_id) + (digest or self.digest(body)) + nonce + part
         return head + self._cipher.encrypt(nonce, body, self._bound(place, head))
 
     def open(self, place: str, body: bytes) -> bytes:
@@ -160,9 +174,10 @@ class SessionKey:
 
         if not is_sealed(body) or body[len(MARK) : _DIGEST_AT].hex() != self.key_id:
             raise ContentAltered(f"The content of {place} is not sealed with the key of its session.")
-        head, nonce = body[:_TEXT_AT], body[_NONCE_AT:_TEXT_AT]
+        text_at = _text_at(body)
+        head, nonce = body[:text_at], body[_NONCE_AT:_TEXT_AT]
         try:
-            return self._cipher.decrypt(nonce, body[_TEXT_AT:], self._bound(place, head))
+            return self._cipher.decrypt(nonce, body[text_at:], self._bound(place, head))
         except InvalidTag as error:
             raise ContentAltered(f"The content of {place} was altered, or moved there.") from error
 

@@ -6,12 +6,13 @@ CREATE FUNCTION audit.plain(said text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN NOT said ^@ 'sealed.1:' THEN said END;
 
--- A field of a plain body; null where the body is encrypted, or holds a string that text cannot (NUL).
+-- A field of a plain body, or of the open part of an encrypted one; null where it is sealed, or holds a string that text
+-- cannot (NUL).
 CREATE FUNCTION audit.said(body bytea, key_id text, VARIADIC path text[]) RETURNS text
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF key_id IS NOT NULL THEN
-        RETURN NULL;
+        body := holdfast.open_part(body);
     END IF;
     RETURN audit.plain(convert_from(body, 'UTF8')::json #>> path);
 EXCEPTION WHEN data_exception THEN
@@ -68,7 +69,7 @@ SELECT
         audit.said(e.body, e.key_id, 'authorization', 'rule')
     ) AS reason,
     e.actor AS decided_by,
-    CASE WHEN e.kind <> 'call_decided' AND e.actor IS NOT NULL AND e.key_id IS NULL THEN coalesce(
+    CASE WHEN e.kind <> 'call_decided' AND e.actor IS NOT NULL THEN coalesce(
         audit.said(e.body, e.key_id, 'authenticated'), audit.said(e.body, e.key_id, 'authorization', 'authenticated'),
         'false'
     )::boolean END AS authenticated,
