@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -25,13 +26,20 @@ def reader_of(ledger: Ledger) -> Reader:
 
 async def told_of_reading(ledger: Ledger, session_id: str, command: str) -> str | None:
     """Record that contents are decrypted for this person, where they are; a notice where they were erased."""
-    from holdfast_ledger.privacy import note_contents_read
-
     if erased := await ledger.reader.erased(session_id):
         return f"The session's contents were {erased.notice}: {erased.reason}."
-    if (await ledger.vault.of(session_id)).key_id is not None:
-        await note_contents_read(ledger.database, session_id, by=user(), command=command)
+    await note_reading(ledger, [session_id], command)
     return None
+
+
+async def note_reading(ledger: Ledger, session_ids: Iterable[str], command: str) -> None:
+    """Record, as one entry, that contents of these sessions are decrypted for this person, where they are."""
+    from holdfast_ledger.privacy import note_contents_read
+    from holdfast_ledger.sealing import SessionKey
+
+    seals = await ledger.vault.of_all(session_ids)
+    if read := [each for each, seal in seals.items() if isinstance(seal, SessionKey)]:
+        await note_contents_read(ledger.database, read, by=user(), command=command)
 
 
 async def find_session(ledger: Ledger, prefix: str) -> str:

@@ -40,7 +40,8 @@ def _claim_statement(wanted: Claim, seal: Seal) -> tuple[str, tuple[Any, ...]]:
         return "claim_to_settle", (*bodies, wanted.settle_tries)
     if (row := wanted.planned) is not None:
         args = seal.seal(places.effect("args", wanted.effect_id), row.args)
-        return "claim_planned", (*bodies, told, digests, facts, args, row.salt)
+        salt = seal.seal(places.effect("args_salt", wanted.effect_id), row.salt)
+        return "claim_planned", (*bodies, told, digests, facts, args, salt)
     return "claim_effect", asked
 
 

@@ -6,7 +6,7 @@ Each is a fact in the chain `@operations`: a session's own chain may be archived
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -82,9 +82,9 @@ async def erase(database: Database, vault: Vault, session_id: str, *, by: str, r
     return ErasedNow(**row)
 
 
-async def note_contents_read(database: Database, session_id: str, *, by: str, command: str) -> None:
-    """On record before it is shown: who had the session's contents decrypted, and with which command."""
-    await _tell(database, "note_contents_read", by, {"session_id": session_id, "command": command})
+async def note_contents_read(database: Database, session_ids: Iterable[str], *, by: str, command: str) -> None:
+    """On record before they are shown: who had the sessions' contents decrypted, and with which command."""
+    await _tell(database, "note_contents_read", by, {"sessions": sorted(session_ids), "command": command})
 
 
 async def readings(database: Database, session_id: str) -> list[Reading]:

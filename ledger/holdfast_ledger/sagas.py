@@ -77,7 +77,7 @@ class Sagas:
             parameters.clear_json({**columns, **proposed(proposal)}),
             opening.catalogue,
             seal.seal(places.saga("input", opening.saga_id), opening.input),
-            opening.salt,
+            seal.seal(places.saga("salt", opening.saga_id), opening.salt),
             ids.canonical({**columns, "started_at": opening.started_at.isoformat()}),
         )
         self._changed(opening.saga_id)
@@ -218,7 +218,7 @@ class Sagas:
             owner=row["owner"],
             owner_run=row["owner_run"],
             parent=row["parent"],
-            salt=row["salt"],
+            salt=None if row["salt"] is None else seal.open(places.saga("salt", saga_id), row["salt"]),
             input=_opened(seal, places.saga("input", saga_id), row["input"]),
             result=_opened(seal, places.saga("result", saga_id), row["result"]),
         )

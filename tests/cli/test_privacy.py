@@ -10,6 +10,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from holdfast_cli.asking import user
 from holdfast_workers.keys import KeySettings
 from tests.cli.conftest import Cli, point_at
 from tests.conftest import OpenHouse
@@ -63,7 +64,7 @@ async def sealed(
     (tmp_path / "leaky.py").write_text(TOOLS)
     monkeypatch.setenv("DESK_TOKEN", KNOWN)
     async with open_house(SCENARIO, config=CONFIG, keys=KeySettings(keys=OLD)) as house:
-        point_at(house, tmp_path, monkeypatch)
+        point_at(house.settings, tmp_path, monkeypatch)
         monkeypatch.setenv("HOLDFAST_MASTER_KEYS", OLD)
         yield Cli(house, capsys)
 
@@ -101,6 +102,16 @@ async def test_contents_are_read_with_the_key_and_by_nobody_after_erasure(
     assert await rows_with(owner, TOLD) == set()
     assert TOLD in (await sealed("show", session)).out
     assert TOLD in (await sealed("show", session, "--turn", "1", "--context")).out
+    listed = await sealed("effect", "list", "--session", session, "--kind", "call", "-o", "jsonl")
+    assert TOLD in listed.out
+    await sealed("effect", "show", listed.lines[0]["effect_id"])
+    assert TOLD in (await sealed("attach", session, "--all")).out
+    await sealed("approval", "list", "--all")  # nothing was asked, so nothing of it was read
+    read = await owner.fetch("SELECT body FROM holdfast.entry WHERE kind = 'contents_read' ORDER BY seq")
+    commands = ["show", "show", "effect list", "effect show", "attach"]
+    assert [json.loads(row["body"]) for row in read] == [
+        {"by": user(), "command": command, "sessions": [session]} for command in commands
+    ]
 
     monkeypatch.setenv("HOLDFAST_MASTER_KEYS", f"{NEW},{OLD}")
     assert (await sealed("ledger", "rotate-key", "--json")).json == {

@@ -9,7 +9,7 @@ import click
 from holdfast_cli.app import App
 from holdfast_cli.commanding import Group, command, pass_app
 from holdfast_cli.deciding import decide_lines, signal_line
-from holdfast_cli.finding import find_session, reader_of
+from holdfast_cli.finding import find_session, note_reading, reader_of
 from holdfast_cli.output import cell, now, shortened, span
 from holdfast_cli.watching import shown, watch_option
 
@@ -62,10 +62,16 @@ def list_approvals(app: App, session: str | None, everything: bool, limit: int, 
     Temporal's own command; its sender is recorded as unauthenticated.
     """
 
+    noted: set[str] = set()
+
     async def read() -> list[Approval]:
         async with app.ledger() as ledger:
             session_id = await find_session(ledger, session) if session else None
-            return await reader_of(ledger).approvals(session_id=session_id, pending=not everything, limit=limit)
+            listed = await reader_of(ledger).approvals(session_id=session_id, pending=not everything, limit=limit)
+            new = {each.session_id for each in listed} - noted
+            await note_reading(ledger, new, "approval list")
+            noted.update(new)
+            return listed
 
     return shown(app, lambda: show(app, app.run(read())), watch=watch)
 

@@ -10,7 +10,7 @@ from holdfast_cli.app import App
 from holdfast_cli.commanding import Group, command, pass_app
 from holdfast_cli.commands.resolve import resolve
 from holdfast_cli.exits import Exit
-from holdfast_cli.finding import find_session, parse_since, reader_of
+from holdfast_cli.finding import find_session, note_reading, parse_since, reader_of
 from holdfast_cli.output import cell, clean, money, shortened, span, table
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def list_effects(
 
     async def read() -> list[Effect]:
         async with app.ledger() as ledger:
-            return await reader_of(ledger).effects(
+            listed = await reader_of(ledger).effects(
                 session_id=await find_session(ledger, session) if session else None,
                 states=[EffectState(state) for state in (*states, *(("UNKNOWN",) if unknown else ()))] or None,
                 tool=tool,
@@ -102,6 +102,8 @@ def list_effects(
                 since=parse_since(since),
                 limit=limit,
             )
+            await note_reading(ledger, (each.session_id for each in listed), "effect list")
+            return listed
 
     found = app.run(read())
     rows = [{**record(each), "short": each.effect_id[:12], "name": name_of(each)} for each in found]
@@ -138,6 +140,7 @@ def show(app: App, effect_id: str) -> int:
         async with app.ledger() as ledger:
             reader = reader_of(ledger)
             found = await reader.effect(await reader.effect_id(effect_id))
+            await note_reading(ledger, [found.session_id], "effect show")
             return found, await reader.attempts(found.effect_id)
 
     found, attempts = app.run(read())

@@ -10,7 +10,7 @@ import click
 from holdfast_cli.app import App
 from holdfast_cli.commanding import command, pass_app
 from holdfast_cli.exits import Exit, Failure
-from holdfast_cli.finding import find_session, parse_since, reader_of
+from holdfast_cli.finding import find_session, note_reading, parse_since, reader_of
 from holdfast_cli.output import shortened
 
 if TYPE_CHECKING:
@@ -104,9 +104,13 @@ async def reconcile_each(app: App, client: Holdfast, wanted: list[str], *, probe
 
     reader = reader_of(client.ledger)
     if not probe:
-        return [await reconcile(client.temporal, reader, each) for each in wanted]
-    from holdfast_workers.work import open_work
+        found = [await reconcile(client.temporal, reader, each) for each in wanted]
+    else:
+        from holdfast_workers.work import open_work
 
-    async with open_work(app.settings, client.temporal) as work:
-        ask = prober(work.calls.surroundings)
-        return [await reconcile(client.temporal, reader, each, ask=ask) for each in wanted]
+        async with open_work(app.settings, client.temporal) as work:
+            ask = prober(work.calls.surroundings)
+            found = [await reconcile(client.temporal, reader, each, ask=ask) for each in wanted]
+    told = {each.session_id for one in found for each in one.differences}
+    await note_reading(client.ledger, told, "ledger reconcile")
+    return found

@@ -15,7 +15,7 @@ from holdfast_cli.asking import as_option, user
 from holdfast_cli.commanding import command, pass_app
 from holdfast_cli.delivery import ALSO, DELIVERED_FIELDS
 from holdfast_cli.exits import Exit, Failure, exit_for
-from holdfast_cli.finding import parse_since, reader_of
+from holdfast_cli.finding import note_reading, parse_since, reader_of
 from holdfast_cli.output import shortened
 
 if TYPE_CHECKING:
@@ -104,7 +104,9 @@ async def choose(app: App, prefixes: tuple[str, ...], tool: str | None, since: s
         if prefixes:
             ids = [await reader.effect_id(prefix) for prefix in prefixes]
             return [await reader.effect(each) for each in dict.fromkeys(ids)]
-        return await reader.effects(states=[EffectState.UNKNOWN], tool=tool, since=parse_since(since), kind="call")
+        found = await reader.effects(states=[EffectState.UNKNOWN], tool=tool, since=parse_since(since), kind="call")
+        await note_reading(ledger, (each.session_id for each in found), "effect resolve")
+        return found
 
 
 def confirm(chosen: list[Effect], outcome: str) -> None:

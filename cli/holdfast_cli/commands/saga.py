@@ -9,7 +9,7 @@ import click
 from holdfast_cli.app import App
 from holdfast_cli.commanding import Entry, LazyGroup, command, pass_app
 from holdfast_cli.exits import Exit
-from holdfast_cli.finding import find_session, reader_of
+from holdfast_cli.finding import find_session, note_reading, reader_of
 from holdfast_cli.output import cell, shortened, table
 
 if TYPE_CHECKING:
@@ -126,6 +126,7 @@ def show(app: App, saga_id: str) -> int:
         async with app.ledger() as ledger:
             found = await reader_of(ledger).saga_id(saga_id)
             row = await ledger.sagas.row(found)
+            await note_reading(ledger, [row.session_id], "saga show")
             return row, await ledger.sagas.steps(row.session_id, found)
 
     row, steps = app.run(read())
@@ -164,19 +165,37 @@ def undo_cells(step: SagaStep) -> list[str]:
 
 
 def options_of(row: SagaRow, steps: tuple[SagaStep, ...]) -> list[str]:
-    """Commands that help this saga on, for one that waits for a person."""
+    """Commands that help this saga on, for one that waits for a person: none that would be refused."""
+    if row.state not in ("HELD", "STUCK", "FORWARD_PENDING"):
+        return []
     resolve = f'holdfast saga resolve {row.saga_id} --reason "..."'
-    unknown = [step for step in steps if step.state == "UNKNOWN" and not step.waived]
-    settle = [f"holdfast effect resolve {step.effect_id[:12]} ..." for step in unknown]
-    if row.state == "FORWARD_PENDING":
-        return [*settle, f"{resolve} --retry"]
-    if row.state == "STUCK":
-        stuck = [step for step in steps if step.undo_state == "FAILED" and not step.waived]
-        each = [f"{resolve} --{what} {step.call}" for step in stuck for what in ("edit", "mark-done", "waive")]
-        return [f"{resolve} --retry", *each]
-    if row.state == "HELD":
-        return [*settle, f"{resolve} --retry" if row.goal else f"{resolve} --unwind", f"{resolve} --keep"]
-    return []
+    unknown = [step for step in steps if step.state == "UNKNOWN" and not step.waived and step.undo_state is None]
+    options = [f"holdfast effect resolve {step.effect_id[:12]} ..." for step in unknown]
+    if row.past_pivot:
+        options += [f"{resolve} --retry"]
+    elif row.state == "HELD" and any(is_final(step) for step in steps):
+        options += [f"{resolve} --unwind"]
+    else:
+        options += [f"{resolve} --retry"] if row.goal or row.name else []
+        options += [] if row.goal else [f"{resolve} --unwind"]
+    for step in steps:
+        if needs_a_person(row, step):
+            options += [f"{resolve} --{what} {step.call}" for what in ("edit", "mark-done", "waive")]
+    if not unknown and not any(step.undo_state in ("DONE", "UNKNOWN") for step in steps):
+        options += [f"{resolve} --keep"]
+    return options
+
+
+def needs_a_person(row: SagaRow, step: SagaStep) -> bool:
+    """Its undo cannot be relied on, or could not be made."""
+    if step.waived:
+        return False
+    return step.undo_state in ("FAILED", "UNKNOWN") or (row.state == "STUCK" and is_final(step))
+
+
+def is_final(step: SagaStep) -> bool:
+    """It stands, and nothing undoes it."""
+    return step.state == "DONE" and step.undo_tool is None and not step.waived
 
 
 __all__ = ["FIELDS", "STATES", "saga"]

@@ -12,7 +12,7 @@ from holdfast.states import SessionStatus
 from holdfast_cli.app import App
 from holdfast_cli.deciding import decide_lines
 from holdfast_cli.exits import Exit, Failure, exit_for
-from holdfast_cli.finding import reader_of
+from holdfast_cli.finding import note_reading, reader_of
 from holdfast_cli.following.events import Event
 from holdfast_cli.following.translate import Translator
 from holdfast_cli.following.views import View, view_of
@@ -105,6 +105,7 @@ class Follower:
         self._patience = Patience(away=lambda error: self._note(f"{error} Waiting for it to come back."))
         async with self._app.ledger() as ledger:
             self._reader = reader_of(ledger)
+            await note_reading(ledger, [self._session_id], "attach")
             self._translator = Translator(self._reader, self._session_id)
             watching = asyncio.create_task(self._watch(ledger, after))
             ending = asyncio.create_task(self._temporal_ends())

@@ -36,5 +36,5 @@ SELECT fresh, at, by, reason FROM holdfast.erase_session($1, $2)
 -- From the chain of operations, whose bodies are plain JSON.
 SELECT e.actor AS by, convert_from(e.body, 'UTF8')::json->>'command' AS command, e.at
 FROM holdfast.entry e JOIN holdfast.session s USING (session_key)
-WHERE s.id = '@operations' AND e.kind = 'contents_read' AND convert_from(e.body, 'UTF8')::json->>'session_id' = $1
+WHERE s.id = '@operations' AND e.kind = 'contents_read' AND convert_from(e.body, 'UTF8')::jsonb->'sessions' ? $1
 ORDER BY e.seq
