@@ -26,6 +26,8 @@ from holdfast.wire import Wire
 
 LEASE = guards.LEASE
 """An attempt's lease, and its heartbeat timeout: a dead worker is noticed this fast whatever the tool's timeout."""
+SHORTEST_HEARTBEAT = timedelta(seconds=3)
+"""Heartbeat timeout of a shorter lease: a beat takes its time on a busy machine."""
 MODEL_TIMEOUT = timedelta(minutes=10)
 RECORD_MARGIN = timedelta(seconds=30)
 """Start-to-close beyond the tool's own timeout, to claim and to record."""
@@ -70,6 +72,8 @@ class SessionPlan(Wire):
     summarise_above: int | None = None
     """Tokens of a turn, input and output, above which a summary replaces what was said; None: never."""
     summary_model: str = ""
+    lease: timedelta = LEASE
+    """`[effects] lease` of the worker that opened it."""
     search_attributes: bool = False
     """Whether this Temporal knows Holdfast's search attributes; without them a session shows itself in details."""
     refused: str | None = None

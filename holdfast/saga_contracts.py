@@ -15,7 +15,7 @@ from pydantic import Field
 from temporalio import activity
 
 from holdfast.catalogue import ToolPlan
-from holdfast.contracts import Authorization, SagaRef
+from holdfast.contracts import LEASE, Authorization, SagaRef
 from holdfast.facts import Fact
 from holdfast.messages import Principal
 from holdfast.states import CallStatus, EffectState, RecoveryClass, SagaState, Tier
@@ -84,6 +84,7 @@ class SagaPlan(Wire):
     salt: str = ""
     """Hex; salts the digests of this saga's arguments."""
     tools: tuple[ToolPlan, ...] = ()
+    lease: timedelta = LEASE
     search_attributes: bool = False
     refused: str | None = None
     version: str = ""
@@ -200,6 +201,7 @@ class UnwindPlan(Wire):
     steps: tuple[StepPlan, ...] = ()
     refused: str | None = None
     refused_code: Literal["committed", "aborted", "pivot", "taken", "missing"] | None = None
+    lease: timedelta = LEASE
     search_attributes: bool = False
 
 

@@ -5,10 +5,13 @@ A session that cannot open is refused in words, not failed: the workflow tells t
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from temporalio import activity
 
 from holdfast.contracts import CloseSession, FlushFacts, OpenSession, SessionPlan
 from holdfast.errors import DeclarationError
+from holdfast.guards import LEASE
 from holdfast_activities.faults import SESSION, FaultPoint, FaultPoints, no_faults
 from holdfast_activities.messages_api.request import model_asked
 from holdfast_activities.tools.book import ToolBook, catalogue_body
@@ -25,14 +28,17 @@ class Openings:
         *,
         ledger: Ledger,
         book: ToolBook,
+        lease: timedelta = LEASE,
         search_attributes: bool = False,
         faults: FaultPoints = no_faults,
     ) -> None:
         """Args:
+        lease: `[effects] lease`, for the session to notice a dead worker by.
         search_attributes: whether this Temporal knows Holdfast's.
         """
         self._ledger = ledger
         self._book = book
+        self._lease = lease
         self._search_attributes = search_attributes
         self._faults = faults
 
@@ -83,6 +89,7 @@ class Openings:
             on_refusal=catalogue.agent.on_refusal,
             summarise_above=memory.above if summarises else None,
             summary_model=model_asked(catalogue.agent, summary=True) if summarises else "",
+            lease=self._lease,
             search_attributes=self._search_attributes,
         )
 

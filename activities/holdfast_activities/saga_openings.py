@@ -6,6 +6,7 @@ A saga that cannot open is refused in words, not failed: its workflow says so.
 from __future__ import annotations
 
 import secrets
+from datetime import timedelta
 
 from temporalio import activity
 
@@ -13,6 +14,7 @@ from holdfast import ids
 from holdfast.catalogue import AgentSpec, Catalogue
 from holdfast.contracts import SagaRef
 from holdfast.errors import DeclarationError
+from holdfast.guards import LEASE
 from holdfast.policy import Policy
 from holdfast.saga_contracts import (
     EndSaga,
@@ -33,12 +35,16 @@ SALT_BYTES = 16
 class SagaOpenings:
     """Opens, moves and holds sagas over the worker's ledger and tool book."""
 
-    def __init__(self, *, ledger: Ledger, book: ToolBook, search_attributes: bool = False) -> None:
+    def __init__(
+        self, *, ledger: Ledger, book: ToolBook, lease: timedelta = LEASE, search_attributes: bool = False
+    ) -> None:
         """Args:
+        lease: `[effects] lease`, for the saga to notice a dead worker by.
         search_attributes: whether this Temporal knows Holdfast's.
         """
         self._ledger = ledger
         self._book = book
+        self._lease = lease
         self._search_attributes = search_attributes
 
     @activity.defn
@@ -59,6 +65,7 @@ class SagaOpenings:
             catalogue=row.catalogue_digest or "",
             salt=(row.salt or b"").hex(),
             tools=tuple(card.plan for card in stored.tools),
+            lease=self._lease,
             search_attributes=self._search_attributes,
             version=row.version or "",
             args=started.args,

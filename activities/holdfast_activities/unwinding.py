@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from temporalio import activity
 
 from holdfast.catalogue import Catalogue, ToolCard
+from holdfast.guards import LEASE
 from holdfast.saga_contracts import BeginUnwind, EndUnwind, StepPlan, UnwindPlan
 from holdfast.states import EffectState, RecoveryClass, SagaState
 from holdfast_activities.settle_effect import can_tell
@@ -18,11 +20,13 @@ from holdfast_ledger.store import Ledger
 class Unwindings:
     """Begins and ends unwinds over the worker's ledger."""
 
-    def __init__(self, *, ledger: Ledger, search_attributes: bool = False) -> None:
+    def __init__(self, *, ledger: Ledger, lease: timedelta = LEASE, search_attributes: bool = False) -> None:
         """Args:
+        lease: `[effects] lease`, for the unwind to notice a dead worker by.
         search_attributes: whether this Temporal knows Holdfast's.
         """
         self._ledger = ledger
+        self._lease = lease
         self._search_attributes = search_attributes
 
     @activity.defn
@@ -55,6 +59,7 @@ class Unwindings:
             state=state,
             catalogue=digest,
             steps=tuple(planned(step, catalogue) for step in steps),
+            lease=self._lease,
             search_attributes=self._search_attributes,
         )
 

@@ -125,7 +125,13 @@ async def open_work(
         searchable = await has_search_attributes(client)
         yield Work(
             ledger=ledger,
-            sessions=Openings(ledger=ledger, book=book, search_attributes=searchable, faults=faults),
+            sessions=Openings(
+                ledger=ledger,
+                book=book,
+                lease=config.effects.lease,
+                search_attributes=searchable,
+                faults=faults,
+            ),
             turns=ModelTurns(
                 ledger=ledger,
                 client=model,
@@ -139,11 +145,11 @@ async def open_work(
             ),
             calls=calls,
             probes=Probings(calls.surroundings),
-            sagas=SagaOpenings(ledger=ledger, book=book, search_attributes=searchable),
+            sagas=SagaOpenings(ledger=ledger, book=book, lease=config.effects.lease, search_attributes=searchable),
             steps=StepExecutions(calls.surroundings),
             compensations=Compensations(calls.surroundings),
             settlements=Settlements(calls.surroundings),
-            unwindings=Unwindings(ledger=ledger, search_attributes=searchable),
+            unwindings=Unwindings(ledger=ledger, lease=config.effects.lease, search_attributes=searchable),
             orphans=Orphans(ledger.sagas, client),
         )
 

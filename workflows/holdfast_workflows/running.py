@@ -99,6 +99,7 @@ class RunningCalls:
         calls.apply_outcome(self._state, turn, turn.call(number), outcome, workflow.now())
 
     def _start_call(self, turn: OpenTurn, call: OpenCall) -> workflow.ActivityHandle[CallOutcome]:
+        assert self._state.plan
         plan = calls.plan_of(self._state, call)
         request = self._request(turn, call)
         return workflow.start_activity(
@@ -108,6 +109,7 @@ class RunningCalls:
                 f"turn-{call.number}.{call.call.tool}",
                 f"{call.call.tool} {call.call.preview}",
                 plan.timeout + contracts.RECORD_MARGIN,
+                lease=self._state.plan.lease,
             ),
         )
 

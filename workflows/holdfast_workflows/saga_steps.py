@@ -91,6 +91,7 @@ class SagaSteps:
                 step.name,
                 f"{step.tool} as {step.role} `{step.name}`",
                 (timeout or tool.timeout) + contracts.RECORD_MARGIN,
+                lease=self._plan.lease,
             ),
         )
 

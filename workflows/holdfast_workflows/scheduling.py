@@ -12,13 +12,15 @@ SHORT = timedelta(minutes=1)
 """Start-to-close of an activity that only asks or tells Postgres."""
 
 
-def options(activity_id: str, summary: str, timeout: timedelta) -> workflow.ActivityConfig:
-    """An effect ends by returning its outcome, so retries do not end it."""
+def options(
+    activity_id: str, summary: str, timeout: timedelta, *, lease: timedelta = contracts.LEASE
+) -> workflow.ActivityConfig:
+    """An effect ends by returning its outcome, so retries do not end it. A dead worker is noticed in a lease."""
     return workflow.ActivityConfig(
         activity_id=activity_id,
         summary=summary[:200],
         start_to_close_timeout=timeout,
-        heartbeat_timeout=contracts.LEASE,
+        heartbeat_timeout=max(lease, contracts.SHORTEST_HEARTBEAT),
         retry_policy=contracts.SETTLE,
         cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     )

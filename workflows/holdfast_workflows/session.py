@@ -145,7 +145,7 @@ class AgentSession(Handlers):
         handle = workflow.start_activity(
             contracts.model_turn,
             turn.model_copy(update={"outbox": self.outbox.board(_TURN)}),
-            **options(f"turn-{turn.turn}", summary, contracts.MODEL_TIMEOUT),
+            **options(f"turn-{turn.turn}", summary, contracts.MODEL_TIMEOUT, lease=self.state.plan.lease),
         )
         with contextlib.suppress(asyncio.CancelledError):  # by a Temporal cancel: `run` goes on from it
             await workflow.wait_condition(lambda: handle.done() or self._stopping())

@@ -141,6 +141,7 @@ class Unwind:
                 f"settle-{self._rounds}-{step.call}.{step.tool}",
                 f"did {label(step)} happen?",
                 step.undo_timeout + contracts.RECORD_MARGIN,
+                lease=self._plan.lease,
             ),
         )
 
@@ -166,6 +167,7 @@ class Unwind:
                     f"compensate-{step.call}.{step.tool}",
                     f"undo {label(step)} by {move.undo}",
                     step.undo_timeout + contracts.RECORD_MARGIN,
+                    lease=self._plan.lease,
                 ),
             )
         except ActivityError as error:

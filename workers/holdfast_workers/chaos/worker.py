@@ -1,7 +1,7 @@
 """`python -m holdfast_workers.chaos.worker --health-port N --faults DIR`: a worker with fault points.
 
-It is the production worker in everything else. Besides `holdfast_workers.worker` there are only this composition root
-and that of `holdfast_workers.crash_check.attempts`.
+It is the production worker in everything else. Besides `holdfast_workers.worker` there are only this composition
+root and that of `holdfast_workers.crash_check.attempts`.
 """
 
 from __future__ import annotations
