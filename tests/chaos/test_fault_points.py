@@ -1,12 +1,14 @@
 """Fault points are where their names say, in their order, and only a worker made for tests has any."""
 
 import inspect
+import timeit
 
 from holdfast_activities.execute_call import CallExecutions
 from holdfast_activities.faults import ATTEMPT_POINTS, MODEL, FaultPoint, no_faults
 from holdfast_activities.model_turn import ModelTurns
 from holdfast_workers.plugin import HoldfastPlugin
 from holdfast_workers.temporal import connect_temporal
+from holdfast_workers.work import open_work
 from holdfast_workers.worker import build_worker, run
 from tests.conftest import OpenHouse
 
@@ -55,3 +57,19 @@ async def test_a_turn_and_a_call_pass_every_fault_point_in_order(open_house: Ope
 def test_production_has_none() -> None:
     for made in (CallExecutions, ModelTurns, HoldfastPlugin, run):
         assert inspect.signature(made).parameters["faults"].default is no_faults
+
+
+async def test_a_worker_of_production_has_nothing_to_switch_on(open_house: OpenHouse) -> None:
+    async with (
+        open_house(work=False) as house,
+        open_work(house.settings, house.temporal) as work,
+    ):
+        assert work.calls.surroundings.faults is no_faults
+
+
+def test_the_fault_points_of_an_attempt_cost_production_under_20_microseconds() -> None:
+    def attempt() -> None:
+        for point in ATTEMPT_POINTS:
+            no_faults(point, "ping")
+
+    assert min(timeit.repeat(attempt, number=1000, repeat=20)) / 1000 < 20e-6
