@@ -97,7 +97,19 @@ def test_every_secret_comes_from_the_environment() -> None:
     for name, service in SERVICES.items():
         for variable, value in service.get("environment", {}).items():
             if re.search(r"PASSWORD|PWD|KEY|TOKEN|SECRET", variable):
-                assert re.fullmatch(r"\$\{\w+:-(development-only-\w+)?\}", value), f"{name}: {variable}"
+                given = r"\$\{\w+:-(development-only-\w+)?\}|\$\{\w+:\+/run/secrets/[\w-]+\}"
+                assert re.fullmatch(given, value), f"{name}: {variable}"
+
+
+def test_whoever_works_on_sessions_finds_the_keys_where_its_variables_say() -> None:
+    variables = {"checkpoint-key": "HOLDFAST_CHECKPOINT_KEY", "master-keys": "HOLDFAST_MASTER_KEYS_FILE"}
+    for secret, variable in variables.items():
+        assert COMPOSE["secrets"][secret] == {"file": f"${{{variable}:-/dev/null}}"}
+        for name, service in SERVICES.items():
+            given = service.get("environment", {}).get(variable)
+            works = name in ("worker", "cli")
+            assert given == (f"${{{variable}:+/run/secrets/{secret}}}" if works else None)
+            assert (secret in service.get("secrets", [])) == works
 
 
 def test_every_volume_is_named_and_used() -> None:
