@@ -77,6 +77,12 @@ def signed(key: SigningKey, last: asyncpg.Record | None, at: int, advances: list
     )
 
 
+async def uncovered(database: Database) -> tuple[int, timedelta]:
+    """How many sessions have entries that no checkpoint covers, and the age of the oldest of those."""
+    row = await database.one("uncovered")
+    return row["sessions"], row["age"] or timedelta()
+
+
 async def last_checkpoint(database: Database) -> tuple[int, bytes] | None:
     """The newest one's number and hash."""
     row = await database.row("last_checkpoint")

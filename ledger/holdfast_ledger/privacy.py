@@ -64,10 +64,15 @@ async def rotate(database: Database, vault: Vault, *, by: str) -> Rotation:
         after = rows[-1]["session_key"]
     if rewrapped:
         await _tell(database, "note_rotation", by, {"master_key": newest, "sessions": rewrapped})
-    used = {row["master_id"]: row["sessions"] for row in await database.rows("master_keys_in_use")}
+    used = await master_keys_in_use(database)
     return Rotation(
         master_id=newest, rewrapped=rewrapped, left={each: used[each] for each in used if each != newest}
     )
+
+
+async def master_keys_in_use(database: Database) -> dict[str, int]:
+    """How many sessions' keys each master key wraps."""
+    return {row["master_id"]: row["sessions"] for row in await database.rows("master_keys_in_use")}
 
 
 async def erase(database: Database, vault: Vault, session_id: str, *, by: str, reason: str) -> ErasedNow:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from holdfast.errors import HoldfastError
 from holdfast_workers.settings import Settings
 from holdfast_workers.stack.checks import Check, check_machine, check_postgres, check_temporal
 
+if TYPE_CHECKING:
+    from holdfast_ledger.database import Database
+
+OVERDUE_INTERVALS = 3
+"""Entries that are older and have no checkpoint: nobody makes any."""
 TEMPORAL_FIX = "Start it with `holdfast up`, or check the address, namespace, profile and credentials."
 
 
@@ -55,7 +62,9 @@ async def check_servers(settings: Settings) -> Sequence[Check]:
     postgres = await only_postgres(settings)
     if settings.dsn is None or postgres[0].result == "failed" or temporal[0].result == "failed":
         return [named, *temporal, *postgres]
-    return [named, *temporal, *postgres, await check_schema(settings, settings.dsn)]
+    schema = await check_schema(settings, settings.dsn)
+    keys = await check_keys(settings, settings.dsn) if schema.result == "ok" else []
+    return [named, *temporal, *postgres, schema, *keys]
 
 
 async def only_postgres(settings: Settings) -> Sequence[Check]:
@@ -83,6 +92,62 @@ async def check_schema(settings: Settings, dsn: str) -> Check:
         fix = "Use that Temporal, or another database: workers refuse this pair."
         return Check(name="schema", result="failed", found=said, fix=fix)
     return Check(name="schema", result="ok", found=f"version {found.version}, of this Temporal")
+
+
+async def check_keys(settings: Settings, dsn: str) -> Sequence[Check]:
+    """Whether this process can open the sessions that are encrypted, and whether checkpoints are made."""
+    from holdfast_ledger.store import Ledger
+
+    try:
+        ledger = await Ledger.connect(dsn, pgbouncer=settings.pgbouncer)
+        try:
+            return [
+                await check_master_keys(settings, ledger.database),
+                await check_checkpoints(settings, ledger.database),
+            ]
+        finally:
+            await ledger.close()
+    except HoldfastError as error:
+        return [Check(name="keys", result="failed", found=str(error), fix="`holdfast ledger verify` tells more.")]
+
+
+async def check_master_keys(settings: Settings, database: Database) -> Check:
+    """Whether every master key that sessions are sealed under is here. A KMS is not asked what it has."""
+    from holdfast_ledger.master_keys import MasterKeys
+    from holdfast_ledger.privacy import master_keys_in_use
+
+    name = "master keys"
+    keys = settings.keys.open()
+    used = await master_keys_in_use(database)
+    if keys is not None and not isinstance(keys, MasterKeys):
+        return Check(name=name, result="ok", found=f"a key service, whose newest is {keys.newest}")
+    here = keys.keys if keys else {}
+    if missing := {master_id: sessions for master_id, sessions in used.items() if master_id not in here}:
+        named = ", ".join(f"`{master_id}` ({sessions} sessions)" for master_id, sessions in missing.items())
+        fix = "Give HOLDFAST_MASTER_KEYS or HOLDFAST_MASTER_KEYS_FILE here what made them, or set HOLDFAST_KMS."
+        return Check(name=name, result="warning", found=f"sessions are sealed under {named}, not here", fix=fix)
+    found = f"{', '.join(here)}; the newest first" if here else "none: new sessions are stored in clear"
+    return Check(name=name, result="ok", found=found)
+
+
+async def check_checkpoints(settings: Settings, database: Database) -> Check:
+    """Whether checkpoints can be made from here, and are: nothing waits longer than some intervals for one."""
+    from holdfast_ledger.checkpointing import last_checkpoint, uncovered
+    from holdfast_workers.checkpoints import signing_key
+
+    name = "checkpoints"
+    key = signing_key(settings)
+    last = await last_checkpoint(database)
+    stands = f"the last one is number {last[0]}" if last else "there is none yet"
+    if key is None:
+        fix = "Set HOLDFAST_CHECKPOINT_KEY for workers: without checkpoints a session that is gone leaves no trace."
+        return Check(name=name, result="warning", found=f"no key that signs is set here; {stands}", fix=fix)
+    sessions, age = await uncovered(database)
+    if age > OVERDUE_INTERVALS * settings.checkpoint_interval:
+        found = f"{sessions} sessions went on since, the first {age // timedelta(minutes=1)} minutes ago; {stands}"
+        fix = "Workers with HOLDFAST_CHECKPOINT_KEY make them; `holdfast ledger checkpoint` makes one now."
+        return Check(name=name, result="warning", found=found, fix=fix)
+    return Check(name=name, result="ok", found=f"{stands}; key {key.key_id}")
 
 
 def check_model(settings: Settings) -> Check:

@@ -15,6 +15,15 @@ WHERE c.seq > 0 AND NOT EXISTS (
 )
 ORDER BY c.session_key
 
+-- name: uncovered
+-- How many chains went on since a checkpoint last named them, and how long ago the first of them did.
+SELECT count(*) AS sessions, clock_timestamp() - min(e.recorded_at) AS age
+FROM holdfast.chain c
+CROSS JOIN LATERAL (
+    SELECT coalesce(max(a.seq), 0) AS seq FROM holdfast.checkpoint_advance a WHERE a.session_key = c.session_key
+) covered
+JOIN holdfast.entry e ON e.session_key = c.session_key AND e.seq = covered.seq + 1
+
 -- name: microseconds_now
 SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
 
