@@ -34,7 +34,16 @@ turns:
   - calls: [{{tool: {tool}, input: {{what: parcel}}}}]
   - text: "{tool}: {{{{ outcome.{tool} }}}}"
 """
-JOBS = [JOB.format(tool=tool) for tool in ("look", "pay", "move")]
+BOTH = """
+name: both
+description: A read and a write side by side.
+example: both
+match: '^both'
+turns:
+  - calls: [{tool: look, input: {what: parcel}}, {tool: move, input: {what: parcel}}]
+  - text: "look: {{ outcome.look }}, move: {{ outcome.move }}"
+"""
+JOBS = [*(JOB.format(tool=tool) for tool in ("look", "pay", "move")), BOTH]
 
 CONFIG = """
 [agents.default]
