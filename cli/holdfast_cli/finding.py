@@ -25,11 +25,17 @@ def reader_of(ledger: Ledger) -> Reader:
 
 
 async def told_of_reading(ledger: Ledger, session_id: str, command: str) -> str | None:
-    """Record that contents are decrypted for this person, where they are; a notice where they were erased."""
+    """Record that contents are decrypted for this person, where they are; a notice where they are not here."""
+    notices = []
+    if archived := await ledger.reader.archived(session_id):
+        notices.append(
+            f"The session's record is {archived.notice}. `holdfast ledger verify --export FILE` reads it."
+        )
     if erased := await ledger.reader.erased(session_id):
-        return f"The session's contents were {erased.notice}: {erased.reason}."
-    await note_reading(ledger, [session_id], command)
-    return None
+        notices.append(f"The session's contents were {erased.notice}: {erased.reason}.")
+    if not notices:
+        await note_reading(ledger, [session_id], command)
+    return "\n".join(notices) or None
 
 
 async def note_reading(ledger: Ledger, session_ids: Iterable[str], command: str) -> None:

@@ -37,6 +37,10 @@ class Cost(View):
     """Turns and calls whose cost nobody knows."""
     repriced: int
     """Turns that had no price when they were recorded, and have one by the table given."""
+    lost_attempts: int
+    """Model calls whose answers were lost: billed perhaps, and in none of the sums above."""
+    assumed_usd: Decimal | None
+    """What limits count for those, at most; None where nobody knows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +58,8 @@ NOTHING = Cost(
     known_usd=Decimal(0),
     unpriced=0,
     repriced=0,
+    lost_attempts=0,
+    assumed_usd=Decimal(0),
 )
 
 
@@ -110,4 +116,6 @@ def _cost(row: asyncpg.Record) -> Cost:
         known_usd=known,
         unpriced=row["unpriced"],
         repriced=row["repriced"],
+        lost_attempts=row["lost_attempts"],
+        assumed_usd=row["assumed_usd"],
     )

@@ -23,7 +23,7 @@ from holdfast_ledger.errors import (
 )
 from holdfast_ledger.sealing import ALTERED, CLEAR, Erased, Seal, is_sealed_text
 from holdfast_ledger.vault import Vault
-from holdfast_ledger.views import Approval, Attempt, Effect, Entry, Erasure, Saga, Session, Tokens, Turn
+from holdfast_ledger.views import Approval, Archive, Attempt, Effect, Entry, Erasure, Saga, Session, Tokens, Turn
 
 EVERYTHING = 2**31 - 1
 """A limit that is none."""
@@ -182,6 +182,11 @@ class Reader:
         """When, by whom and why the session's contents were erased; None where they were not."""
         row = await self._database.row("erasure", session_id)
         return Erasure(**row) if row else None
+
+    async def archived(self, session_id: str) -> Archive | None:
+        """Which file holds the session's record; None where it is here."""
+        row = await self._database.row("archived", session_id)
+        return Archive(**row) if row else None
 
     async def turns(self, session_id: str) -> list[Turn]:
         """All recorded turns, in the order they were recorded."""

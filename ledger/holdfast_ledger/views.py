@@ -107,6 +107,19 @@ class Erasure(View):
         return notice(self.at, self.by)
 
 
+class Archive(View):
+    """A session's record is in a file."""
+
+    file: str
+    """Its name, without its directory."""
+    at: datetime
+    by: str
+
+    @property
+    def notice(self) -> str:
+        return f"in the archive `{self.file}` since {self.at:%Y-%m-%d %H:%M} UTC, by {self.by}"
+
+
 class Approval(View):
     """What a person was, or is, asked: one call with these very arguments."""
 

@@ -110,6 +110,11 @@ async def test_sessions_that_ended_go_to_files_and_the_others_stay(signing: Cli,
     [archived] = report["archived"]
     assert (archived["session_id"], archived["entries"], report["kept"]) == (session_id, 0, [])
     assert (await signing("ledger", "verify", "--archives", "archive")).code == 0
+    shown = await signing("show", session_id, "--json")
+    assert (shown.code, shown.json["archive"], shown.json["timeline"]) == (0, archived["file"], [])
+    assert f"is in the archive `{archived['file']}`" in shown.err
+    for command in (("ledger", "show"), ("ledger", "export")):
+        assert archived["file"] in (await signing(*command, session_id)).err
     (tmp_path / "archive" / archived["file"]).unlink()
     missing = await signing("ledger", "verify", "--archives", "archive")
     assert (missing.code, f"the archive of `{session_id}`" in missing.out) == (1, True)

@@ -9,10 +9,11 @@ from typing import Any, cast, get_args
 
 import pytest
 
-from holdfast.budget import Usage
+from holdfast.budget import Lost, Usage
 from holdfast.catalogue import AgentSpec, Catalogue
 from holdfast.pricing import PRICES, OwnPrices, cost_usd
 from holdfast.states import EffectState
+from holdfast_cli.commands.cost import price_of
 from holdfast_ledger.costs import By, CostReport, report
 from holdfast_ledger.database import named_sql
 from holdfast_ledger.positions import BEGINNING
@@ -76,6 +77,20 @@ async def test_a_turn_without_a_price_makes_the_sum_unknown_and_is_counted(
     rows = {row.key: (row.usd, row.known_usd, row.unpriced) for row in found.rows}
     assert rows == {"default": (Decimal("0.90"), Decimal("0.90"), 0), "clerk": (None, Decimal("0.25"), 1)}
     assert (found.total.usd, found.total.known_usd, found.total.unpriced) == (None, Decimal("1.15"), 1)
+
+
+async def test_lost_answers_of_a_model_are_counted_beside_the_sum_with_the_most_they_cost(
+    bills: Conversation, ledger: Ledger
+) -> None:
+    await bills.take_turn(lost=Lost(attempts=2, tokens=900, usd=Decimal("0.30")))
+    found = await report(ledger.database, "session")
+    rows = {row.key: (row.usd, row.lost_attempts, row.assumed_usd) for row in found.rows}
+    assert rows == {"trip-1": (Decimal("0.90"), 0, 0), "trip-2": (Decimal("0.50"), 2, Decimal("0.30"))}
+    assert price_of(found.total) == "$1.4, lost answers: 2, at most $0.3 more"
+
+    await bills.take_turn(lost=Lost(attempts=1, usd=None))
+    total = (await report(ledger.database, "model")).total
+    assert (total.lost_attempts, total.assumed_usd) == (3, None)
 
 
 @pytest.mark.parametrize(("declared", "usd"), [(None, Decimal("0.25")), (0.4, None)])

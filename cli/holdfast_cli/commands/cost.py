@@ -29,6 +29,8 @@ ROW_FIELDS = {
     "known_usd": "the part that is known",
     "unpriced": "turns and calls whose cost nobody knows",
     "repriced": "turns priced by --reprice",
+    "lost_attempts": "model calls whose answers were lost, and were billed perhaps; in none of the sums above",
+    "assumed_usd": "what limits count for those, at most; null where a price is unknown",
 }
 NONE = {
     "model": "(tools)",
@@ -101,6 +103,8 @@ def record(row: Cost) -> dict[str, Any]:
         "known_usd": row.known_usd,
         "unpriced": row.unpriced,
         "repriced": row.repriced,
+        "lost_attempts": row.lost_attempts,
+        "assumed_usd": row.assumed_usd,
     }
 
 
@@ -118,6 +122,14 @@ def cells_of(name: str, row: Cost) -> list[str]:
 
 def price_of(row: Cost) -> str:
     if row.usd is not None:
-        return money(row.usd)
+        return money(row.usd) + lost_of(row)
     known = f", {money(row.known_usd)} of it known" if row.known_usd else ""
-    return f"unknown ({row.unpriced} without a price{known})"
+    return f"unknown ({row.unpriced} without a price{known})" + lost_of(row)
+
+
+def lost_of(row: Cost) -> str:
+    """What may have been billed besides."""
+    if not row.lost_attempts:
+        return ""
+    most = "unknown" if row.assumed_usd is None else f"at most {money(row.assumed_usd)}"
+    return f", lost answers: {row.lost_attempts}, {most} more"

@@ -31,7 +31,7 @@ MARKS = {"ok": "ok     ", "warning": "warning", "failed": "FAILED "}
 )
 @pass_app
 def doctor(app: App) -> int:
-    """Check versions, configuration, tools, servers, schema, search attributes and the model.
+    """Check versions, configuration, tools, servers, schema, search attributes, keys, checkpoints and the model.
 
     A missing search attribute is a warning, with the commands that create it: sessions run without. Exit code 1
     when something failed.

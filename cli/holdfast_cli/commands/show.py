@@ -18,7 +18,7 @@ from holdfast_cli.timeline import FIELDS, Moment, read_moments, told
 
 if TYPE_CHECKING:
     from holdfast_activities.messages_api.sent import Sent
-    from holdfast_ledger.views import Session
+    from holdfast_ledger.views import Archive, Session
 
 
 @command(
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         **SESSION_FIELDS,
         "seconds": "from its start to its end, or to the last thing that happened",
         "undone": "calls that were undone, as TURN.INDEX",
+        "archive": "the file that holds its record, with the timeline; null while it is here",
         "timeline": f"one object for each entry: {', '.join(FIELDS)}",
         "with --context": f"instead: {', '.join(context.FIELDS)}",
     },
@@ -56,15 +57,16 @@ def show(app: App, session: str, turn: int | None, what_it_saw: bool) -> int:
     if turn is not None:
         return show_context(app, session, turn)
 
-    async def read() -> tuple[Session, list[Moment]]:
+    async def read() -> tuple[Session, list[Moment], Archive | None]:
         async with app.ledger() as ledger:
             reader = reader_of(ledger)
             session_id = await find_session(ledger, session)
             if notice := await told_of_reading(ledger, session_id, "show"):
                 app.out.say(notice)
-            return await reader.session(session_id), await read_moments(reader, session_id)
+            moments = await read_moments(reader, session_id)
+            return await reader.session(session_id), moments, await reader.archived(session_id)
 
-    found, moments = app.run(read())
+    found, moments, archive = app.run(read())
     if app.flags.output == "jsonl":
         for moment in moments:
             app.out.event(moment.record())
@@ -77,6 +79,7 @@ def show(app: App, session: str, turn: int | None, what_it_saw: bool) -> int:
         **record(app, found),
         "seconds": took,
         "undone": undone,
+        "archive": archive and archive.file,
         "timeline": [moment.record() for moment in moments],
     }
     more = {"took": took and span(took), "undone": ", ".join(undone)}

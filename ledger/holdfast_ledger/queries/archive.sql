@@ -35,3 +35,6 @@ SELECT * FROM holdfast.drop_empty_partitions()
 
 -- name: archived_files
 SELECT session_id, file, file_digest FROM holdfast.archive ORDER BY session_key
+
+-- name: archived
+SELECT file, at, archived_by AS by FROM holdfast.archive WHERE session_id = $1

@@ -45,7 +45,8 @@ SELECT total, key, sum(turns) AS turns, sum(calls) AS calls, sum(input_tokens)::
        sum(output_tokens)::bigint AS output_tokens, sum(cache_read_tokens)::bigint AS cache_read_tokens,
        sum(cache_write_tokens)::bigint AS cache_write_tokens,
        trim_scale(coalesce(sum(cost), 0)) AS known_usd, count(*) FILTER (WHERE cost IS NULL) AS unpriced,
-       count(*) FILTER (WHERE repriced) AS repriced
+       count(*) FILTER (WHERE repriced) AS repriced, sum(lost_attempts) AS lost_attempts,
+       CASE WHEN count(*) = count(assumed_usd) THEN trim_scale(sum(assumed_usd)) END AS assumed_usd
 FROM keyed
 GROUP BY total, key
 ORDER BY total, CASE WHEN $1 = 'day' THEN key END, sum(cost) DESC NULLS LAST, key
