@@ -85,6 +85,7 @@ class ToolCard(Wire):
     """For a tool with a semantic key: how long a call that stands forbids the same again, among `repeat_scope`."""
     repeat_scope: RepeatScope = "tenant"
     breaker: Breaker | None = None
+    inline: bool = False
 
     @property
     def plan(self) -> ToolPlan:
@@ -96,6 +97,7 @@ class ToolCard(Wire):
             attempts=self.attempts,
             undo=self.undo,
             handled=self.handled,
+            inline=self.inline,
             saga=SagaName(name=self.saga, version=self.version) if self.saga else None,
         )
 
@@ -120,6 +122,7 @@ class ToolPlan(Wire):
     attempts: int
     undo: str | None = None
     handled: Handler = "activity"
+    inline: bool = False
     saga: SagaName | None = None
     """The code-defined saga that a call starts."""
 

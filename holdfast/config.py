@@ -64,6 +64,8 @@ class ToolEntry(Strict):
     runbook: str | None = None
     service: str | None = None
     cost_usd: float | None = Field(default=None, ge=0)
+    inline: bool | None = None
+    """A read of at most one second that may run inside the workflow task: one event instead of six."""
     semantic_key: str | None = Field(default=None, pattern=REFERENCE)
     """The function that says what makes two calls the same."""
     semantic_window: Duration | None = None

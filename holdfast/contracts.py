@@ -32,6 +32,10 @@ MODEL_TIMEOUT = timedelta(minutes=10)
 RECORD_MARGIN = timedelta(seconds=30)
 """Start-to-close beyond the tool's own timeout, to claim and to record."""
 
+INLINE_MARGIN = timedelta(seconds=5)
+"""The same for a call inside the workflow task; after that it is an activity like any other."""
+ONCE = RetryPolicy(maximum_attempts=1)
+
 SETTLE = RetryPolicy(
     initial_interval=timedelta(milliseconds=200),
     backoff_coefficient=2.0,

@@ -33,6 +33,8 @@ MAX_FACTS_BYTES = 512
 DEFAULT_TIMEOUT = timedelta(seconds=30)
 DEFAULT_ATTEMPTS = 5
 DEFAULT_RESULT_CAP = 20_000
+MAX_INLINE_TIMEOUT = timedelta(seconds=1)
+"""A slower call inside the workflow task would stall its session: no message reaches it meanwhile."""
 MAX_PROBE_TIMEOUT = timedelta(seconds=10)
 """A probe runs in the time an attempt has beside its tool's own timeout."""
 
@@ -192,6 +194,8 @@ class Tool:
     service: str | None = None
     cost_usd: float | None = None
     handled: Handler = "activity"
+    inline: bool = False
+    """A quick read that runs inside the workflow task where all calls of its turn may: one event, not six."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.fn(*args, **kwargs)
@@ -294,6 +298,7 @@ def tool(
     service: str | None = None,
     cost_usd: float | None = None,
     handled: Handler = "activity",
+    inline: bool = False,
     description: str | None = None,
 ) -> Callable[[Callable[..., Any]], Tool]: ...
 def tool(fn: Callable[..., Any] | None = None, /, **options: Any) -> Tool | Callable[[Callable[..., Any]], Tool]:
@@ -388,7 +393,16 @@ def _check(declared: Tool) -> None:
 
 
 def _unguarded(declared: Tool) -> Iterator[str]:
-    """What is wrong with its probe, its semantic key or its undo."""
+    """What is wrong with its probe, its semantic key, its undo, or its running inline."""
+    if declared.inline and not (declared.tier is Tier.READ and isinstance(declared.recovery, Retry)):
+        yield "only a read of class Retry may be `inline`: a lost attempt of it is simply sent again"
+    if declared.inline and declared.timeout > MAX_INLINE_TIMEOUT:
+        yield (
+            f"an `inline` tool has a timeout of at most {MAX_INLINE_TIMEOUT.total_seconds():g} s, and this one "
+            f"{declared.timeout.total_seconds():g} s: its session stands still meanwhile"
+        )
+    if declared.inline and declared.handled != "activity":
+        yield "what the workflow handles by itself cannot be `inline`"
     if isinstance(declared.recovery, Probe) and not timedelta(0) < declared.recovery.within <= MAX_PROBE_TIMEOUT:
         yield f"its probe's timeout must be above zero and at most {MAX_PROBE_TIMEOUT.total_seconds():g} s"
     if declared.semantic_key is not None and declared.tier is Tier.READ:

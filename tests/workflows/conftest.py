@@ -13,7 +13,9 @@ Gate = Path
 
 CONFIG = """
 [agents.default]
-tools = ["bench:look", "bench:reserve", "bench:pay", "bench:lost", "bench:grant", "ask_human", "wait_until"]
+tools = [
+  "bench:look", "bench:glance", "bench:reserve", "bench:pay", "bench:lost", "bench:grant", "ask_human", "wait_until"
+]
 
 [agents.default.limits]
 parallel_calls = 4
@@ -38,6 +40,16 @@ async def look(what: str, seconds: float = 0) -> str:
     """Look at something."""
     note(f"look {what}")
     await asyncio.sleep(seconds)
+    return f"{what} is fine"
+
+
+@tool(inline=True, timeout="1s")
+async def glance(what: str, hangs: bool = False) -> str:
+    """Look at something quickly."""
+    note(f"glance {what}")
+    if hangs and not Path(os.environ["BENCH_LOG"] + ".hung").exists():
+        Path(os.environ["BENCH_LOG"] + ".hung").touch()
+        await asyncio.Event().wait()
     return f"{what} is fine"
 
 

@@ -358,6 +358,19 @@ def ready(turn: OpenTurn, running: set[str]) -> list[OpenCall]:
     ]
 
 
+def is_inline(state: SessionState, turn: OpenTurn) -> bool:
+    """Whether all that runs of the turn are quick reads that nobody was asked about: then they run as local ones.
+
+    With any other call beside them they are ordinary ones: what waits for that need not wait for them.
+    """
+    return all(call.settled or _quick(state, call) for call in turn.calls)
+
+
+def _quick(state: SessionState, call: OpenCall) -> bool:
+    allowed = call.authorization is not None and call.authorization.decision is None
+    return allowed and call.tier is Tier.READ and plan_of(state, call).inline
+
+
 def next_wake(turn: OpenTurn) -> datetime | None:
     """When an ask expires or a wait ends, whichever is first."""
     times = [call.wake_at for call in turn.calls if call.wake_at]

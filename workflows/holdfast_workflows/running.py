@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, is_cancelled_exception
+from temporalio.exceptions import FailureError, is_cancelled_exception
 
 from holdfast import contracts
 from holdfast.catalogue import SagaName
@@ -19,7 +19,7 @@ from holdfast_workflows import calls, requests
 from holdfast_workflows.outbox import Outbox
 from holdfast_workflows.probing import Probing
 from holdfast_workflows.saga_call import RunningSaga, saga_id
-from holdfast_workflows.scheduling import SHORT, options
+from holdfast_workflows.scheduling import SHORT, inline_options, options
 from holdfast_workflows.state import OpenCall, OpenTurn, SessionState
 
 
@@ -36,6 +36,10 @@ class RunningCalls:
         self._state = state
         self._outbox = outbox
         self._handles: dict[str, Running] = {}
+        self._local: set[str] = set()
+        """Of those, the ones inside the workflow task."""
+        self._ordinary: set[str] = set()
+        """Calls that settled nothing there: ordinary ones from then on."""
         self._probing = Probing(state, self._start_probe)
 
     def __bool__(self) -> bool:
@@ -52,8 +56,9 @@ class RunningCalls:
         """Start what may run, as far as there is room, and ask about what is in doubt."""
         assert self._state.plan is not None
         room = self._state.plan.limits.parallel_calls - len(self._handles)
+        inline = calls.is_inline(self._state, turn)
         for call in calls.ready(turn, set(self._handles))[: max(room, 0)]:
-            self._handles[call.number] = self._start(turn, call)
+            self._handles[call.number] = self._start(turn, call, inline and call.number not in self._ordinary)
         self._probing.tend(turn)
 
     def take_finished(self, turn: OpenTurn) -> None:
@@ -80,13 +85,17 @@ class RunningCalls:
             self.take_finished(turn)
 
     def _finished(self, turn: OpenTurn, number: str) -> None:
-        handle = self._handles.pop(number)
+        handle, local = self._handles.pop(number), number in self._local
+        self._local.discard(number)
         try:
             outcome = handle.result()
-        except ActivityError as error:
+        except FailureError as error:  # of a local activity as it was raised, no ActivityError around it
             self._outbox.ended(number, told=False)
             if is_cancelled_exception(error):
                 return  # before it was dispatched: whoever cancelled it settles it
+            if local:
+                self._ordinary.add(number)
+                return
             outcome = requests.lost_call(turn.call(number), error)
         else:
             self._outbox.ended(number, told=outcome.held is None)
@@ -98,29 +107,26 @@ class RunningCalls:
             return
         calls.apply_outcome(self._state, turn, turn.call(number), outcome, workflow.now())
 
-    def _start_call(self, turn: OpenTurn, call: OpenCall) -> workflow.ActivityHandle[CallOutcome]:
+    def _start_call(self, turn: OpenTurn, call: OpenCall, inline: bool) -> workflow.ActivityHandle[CallOutcome]:
         assert self._state.plan
-        plan = calls.plan_of(self._state, call)
-        request = self._request(turn, call)
-        return workflow.start_activity(
-            contracts.execute_call,
-            request.model_copy(update={"outbox": self._outbox.board(call.number)}),
-            **options(
-                f"turn-{call.number}.{call.call.tool}",
-                f"{call.call.tool} {call.call.preview}",
-                plan.timeout + contracts.RECORD_MARGIN,
-                lease=self._state.plan.lease,
-            ),
-        )
+        timeout = calls.plan_of(self._state, call).timeout
+        name, summary = f"turn-{call.number}.{call.call.tool}", f"{call.call.tool} {call.call.preview}"
+        request = self._request(turn, call).model_copy(update={"outbox": self._outbox.board(call.number)})
+        if inline:
+            self._local.add(call.number)
+            local = inline_options(name, summary, timeout + contracts.INLINE_MARGIN)
+            return workflow.start_local_activity(contracts.execute_call, request, **local)
+        carried = options(name, summary, timeout + contracts.RECORD_MARGIN, lease=self._state.plan.lease)
+        return workflow.start_activity(contracts.execute_call, request, **carried)
 
-    def _start(self, turn: OpenTurn, call: OpenCall) -> Running:
+    def _start(self, turn: OpenTurn, call: OpenCall, inline: bool) -> Running:
         assert self._state.request is not None
         saga = calls.plan_of(self._state, call).saga
         if saga is not None:
             return self._start_saga(turn, call, saga)
         if call.tier is not Tier.READ:
             self._state.request.may_stand = True
-        return self._start_call(turn, call)
+        return self._start_call(turn, call, inline)
 
     def _start_saga(self, turn: OpenTurn, call: OpenCall, saga: SagaName) -> RunningSaga:
         assert self._state.request is not None

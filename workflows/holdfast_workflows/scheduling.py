@@ -12,6 +12,17 @@ SHORT = timedelta(minutes=1)
 """Start-to-close of an activity that only asks or tells Postgres."""
 
 
+def inline_options(activity_id: str, summary: str, timeout: timedelta) -> workflow.LocalActivityConfig:
+    """One attempt inside the workflow task; where that settles nothing, an ordinary activity takes over."""
+    return workflow.LocalActivityConfig(
+        activity_id=activity_id,
+        summary=summary[:200],
+        start_to_close_timeout=timeout,
+        retry_policy=contracts.ONCE,
+        cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    )
+
+
 def options(
     activity_id: str, summary: str, timeout: timedelta, *, lease: timedelta = contracts.LEASE
 ) -> workflow.ActivityConfig:

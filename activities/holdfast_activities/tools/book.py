@@ -240,6 +240,7 @@ def card_of(declared: Tool, source: str) -> ToolCard:
         repeat_within=declared.semantic_window if declared.semantic_key else None,
         repeat_scope=declared.semantic_scope,
         breaker=declared.breaker,
+        inline=declared.inline,
     )
 
 

@@ -13,6 +13,7 @@ from holdfast_activities.tools.sources import load, load_function
 _AS_GIVEN = (
     *("description", "version", "timeout", "attempts", "result_cap", "required", "fallback"),
     *("owner", "runbook", "service", "cost_usd", "semantic_window", "semantic_scope", "breaker"),
+    "inline",
 )
 
 

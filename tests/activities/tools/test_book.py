@@ -151,6 +151,21 @@ def test_the_same_catalogue_has_the_same_digest_and_each_card_finds_its_code(boo
             {},
             "c5.py:3: tool `f`: parameter `a` has no type; annotate it",
         ),
+        (
+            {"c6": PLAIN},
+            ["w"],
+            {"tools": {"w": {"run": "c6:count", "inline": True}}},
+            "an `inline` tool has a timeout of at most 1 s, and this one 30 s",
+        ),
+        (
+            {
+                "c7": "from holdfast import tool\n\n@tool(inline=True, timeout='1s', tier='irreversible')\n"
+                "def f(a: int):\n    'Do it.'\n"
+            },
+            ["c7:f"],
+            {},
+            "only a read of class Retry may be `inline`",
+        ),
     ],
 )
 def test_a_tool_that_cannot_be_used_is_named_with_the_reason_in_one_line(
