@@ -389,8 +389,15 @@ MUTANTS = (
         "a stopped tool is undone with all the same",
         TEST_SAGAS + "test_a_stopped_tool_makes_its_undo_wait_and_never_fail",
         CLAIMS,
-        "    IF c.kind <> 'model' THEN\n        v := holdfast.closed_gate(c, now);",
-        "    IF c.kind = 'call' THEN\n        v := holdfast.closed_gate(c, now);",
+        "    ELSE\n        v := holdfast.closed_gate(c, now);",
+        "    ELSIF c.kind = 'call' THEN\n        v := holdfast.closed_gate(c, now);",
+    ),
+    _mutant(
+        "an unwind that looks for the truth uses a person's leave to try again",
+        TEST_SAGAS + "test_an_operators_step_that_a_person_reopened_is_not_sent_to_find_out",
+        CLAIMS,
+        "e.recovery = 'operator' AND (e.attempts_used > 0 OR coalesce(c.settles, false))",
+        "e.recovery = 'operator' AND e.attempts_used > 0",
     ),
     _mutant(
         "a saga commits in doubt",
