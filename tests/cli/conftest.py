@@ -10,11 +10,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
 from holdfast_cli.main import run
+from holdfast_workers.settings import Settings
 from tests.conftest import House, OpenHouse
 
 CONFIG = """
@@ -43,6 +44,14 @@ class Done:
         return [json.loads(line) for line in self.out.splitlines()]
 
 
+async def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> Done:
+    """Run one command line in this process."""
+    capsys.readouterr()
+    code = await asyncio.to_thread(run, arguments)
+    said = capsys.readouterr()
+    return Done(code=code, out=said.out, err=said.err)
+
+
 @dataclass(frozen=True)
 class Cli:
     """`await cli("session", "list")`: one command line."""
@@ -51,10 +60,7 @@ class Cli:
     capsys: pytest.CaptureFixture[str]
 
     async def __call__(self, *arguments: str) -> Done:
-        self.capsys.readouterr()
-        code = await asyncio.to_thread(run, arguments)
-        said = self.capsys.readouterr()
-        return Done(code=code, out=said.out, err=said.err)
+        return await command(self.capsys, *arguments)
 
     @asynccontextmanager
     async def process(self, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
@@ -82,7 +88,14 @@ class Cli:
         return session_id
 
 
-def point_at(house: House, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Placed(Protocol):
+    """Any house."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+
+def point_at(house: Placed, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the command find this house by its environment, and nothing else."""
     for name in list(os.environ):
         if name.startswith(("HOLDFAST_", "TEMPORAL_", "PG", "OTEL_", "ANTHROPIC_")):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from pydantic import BaseModel
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
 from temporalio.common import RetryPolicy, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -31,9 +33,10 @@ from holdfast.saga_contracts import (
 )
 from holdfast.states import SagaState
 from holdfast.wire import Wire
+from holdfast_ledger.errors import SagaMissing
 from holdfast_ledger.saga_records import Moved, SagaResolution
 from holdfast_ledger.store import Ledger
-from holdfast_workers.sending import Delivered, Rejected, check_session_id, new_id
+from holdfast_workers.sending import Delivered, Rejected, SessionEnded, SessionNotFound, check_session_id, new_id
 
 STARTED_WITH = "start_digest"
 """Memo of a `SagaRun`: what it was started with, so that its id is not used for another start unnoticed."""
@@ -41,6 +44,19 @@ AGAIN = WorkflowIDReusePolicy.ALLOW_DUPLICATE
 FORWARD = (SagaState.OPEN, SagaState.COMMITTING, SagaState.FORWARD_PENDING)
 ONCE = RetryPolicy(maximum_attempts=1)
 """A saga that could not begin is refused for good."""
+
+OPENED_WITHIN = timedelta(seconds=5)
+"""How long a worker may take to open a saga before whoever started it goes on."""
+LOOK_EVERY_S = 0.05
+ANYHOW = {
+    "pivot": (
+        ". `holdfast saga resolve {saga} --retry` tries again what failed, `--keep` leaves it as it is; "
+        "`holdfast saga show {saga}` says what has landed"
+    ),
+    "committed": ". Undoing it is a request of its own",
+    "not_held": ". `holdfast saga show {saga}` says what it has done",
+}
+"""What a person who is refused can still do, by the code of the refusal."""
 
 
 class SagaRefused(HoldfastError):
@@ -123,10 +139,37 @@ class SagaCommands(ABC):
         except RPCError as error:
             raise self._explained(saga_id, error) from error
 
+    async def saga_opened(self, saga_id: str, within: timedelta = OPENED_WITHIN) -> bool:
+        """Wait until a worker has opened it; False where none did in time.
+
+        Raises `SagaRefused` for one that could not begin.
+        """
+        deadline = time.monotonic() + within.total_seconds()
+        while time.monotonic() < deadline:
+            try:
+                await self.ledger.sagas.row(saga_id)
+            except SagaMissing:
+                if await self._has_ended(saga_id):
+                    await self.saga_result(saga_id)
+            else:
+                return True
+            await asyncio.sleep(LOOK_EVERY_S)
+        return False
+
     async def abort_saga(self, saga_id: str, *, by: str, reason: str = "") -> Delivered:
-        """Stop a running saga that code defines and undo what it did. Raises `Rejected` past its pivot."""
+        """Stop a saga that code defines and undo what it did, whether or not its run is alive.
+
+        Raises `Rejected` past its pivot, and where it has ended: with what can still be done.
+        """
         command = Command(id=new_id(), by=by, reason=reason)
-        return await self._deliver(saga_id, "abort", command.id, command)
+        try:
+            return await self._deliver(saga_id, "abort", command.id, command)
+        except (SessionEnded, SessionNotFound):
+            said = SagaResolution(
+                id=command.id, session_id=saga_id, saga_id=saga_id, what="abort", by=by, reason=reason
+            )
+            await self.resolve_saga(said)
+        return Delivered(id=command.id, how="now", detail="its run was dead; what it did is being undone")
 
     async def start_unwind(self, session_id: str, saga_id: str, *, by: str, reason: str = "") -> bool:
         """Have a saga unwound whose forward side is dead; of a code-defined one both ids are the same.
@@ -156,7 +199,8 @@ class SagaCommands(ABC):
         """
         moved = await self.ledger.sagas.resolve(resolution)
         if moved.code:
-            raise Rejected(moved.said, "not_found" if moved.code == "missing" else moved.code)
+            also = ANYHOW.get(moved.code, "").format(saga=resolution.saga_id)
+            raise Rejected(moved.said + also, "not_found" if moved.code == "missing" else moved.code)
         if moved.state is SagaState.UNWINDING:
             reason = f"{resolution.what}: {resolution.reason}"
             await self.start_unwind(resolution.session_id, resolution.saga_id, by=resolution.by, reason=reason)
@@ -225,6 +269,12 @@ class SagaCommands(ABC):
         except RPCError as error:
             raise self._explained(saga_id, error) from error
         return True
+
+    async def _has_ended(self, saga_id: str) -> bool:
+        try:
+            return (await self._saga_handle(saga_id).describe()).status is not WorkflowExecutionStatus.RUNNING
+        except RPCError as error:
+            raise self._explained(saga_id, error) from error
 
     async def _started_with(self, saga_id: str) -> str | None:
         try:

@@ -30,6 +30,7 @@ HELD = ("HELD", "STUCK", "FORWARD_PENDING")
     fields={
         "saga_id": "its id, also its workflow's",
         "fresh": "false: the same start was made before",
+        "opened": "false: no worker answered yet; it begins when one does",
         "outcome": "with --wait: COMMITTED, ABORTED, HELD, STUCK or FORWARD_PENDING",
         "result": "with --wait: what it returned",
         "reason": "with --wait: why it ended so",
@@ -57,22 +58,25 @@ def start(
     on_behalf_of: str | None,
     tenant: str | None,
 ) -> int:
-    """Start a saga that code defines; prints its id. `[sagas]` in holdfast.toml names those of yours.
+    """Start a saga that code defines; prints its id. `sagas = [...]` in holdfast.toml names those of yours.
 
     With --wait: 0 when it committed, 1 when it was undone, 6 when a person must help it on.
     """
     args = arguments(given)
     principal = principal_of(as_user, on_behalf_of, tenant, (), ())
 
-    async def begin() -> tuple[StartedSaga, SagaResult | None]:
+    async def begin() -> tuple[StartedSaga, bool, SagaResult | None]:
         async with app.client() as client:
             started = await client.start_saga(name, args, saga_id=saga_id, version=version, principal=principal)
-            return started, await client.saga_result(started.saga_id) if wait else None
+            if wait:
+                return started, True, await client.saga_result(started.saga_id)
+            return started, await client.saga_opened(started.saga_id), None
 
-    started, ended = app.run(begin())
-    record: dict[str, Any] = {"saga_id": started.saga_id, "fresh": started.fresh}
+    started, opened, ended = app.run(begin())
+    record: dict[str, Any] = {"saga_id": started.saga_id, "fresh": started.fresh, "opened": opened}
     if ended is None:
-        app.out.one(record, started.saga_id, quiet=started.saga_id)
+        also = "" if opened else "\nNo worker answers now; it begins when one does."
+        app.out.one(record, started.saga_id + also, quiet=started.saga_id)
         return Exit.DONE
     record |= ended.model_dump(mode="json") | {
         name: getattr(ended, name) for name in ("undone", "standing", "reason")
