@@ -16,10 +16,16 @@ T = TypeVar("T")
 
 
 @overload
-async def until(condition: Callable[[], Awaitable[T | None]], what: str, *, within: float = WITHIN_S) -> T: ...
+async def until(
+    condition: Callable[[], Awaitable[T | None]], what: str, *, within: float = WITHIN_S, pause: float = PAUSE_S
+) -> T: ...
 @overload
-async def until(condition: Callable[[], T | None], what: str, *, within: float = WITHIN_S) -> T: ...
-async def until(condition: Callable[[], Any], what: str, *, within: float = WITHIN_S) -> Any:
+async def until(
+    condition: Callable[[], T | None], what: str, *, within: float = WITHIN_S, pause: float = PAUSE_S
+) -> T: ...
+async def until(
+    condition: Callable[[], Any], what: str, *, within: float = WITHIN_S, pause: float = PAUSE_S
+) -> Any:
     """The first truthy answer; fails saying `what` was waited for."""
     deadline = time.monotonic() + within
     while True:
@@ -28,7 +34,7 @@ async def until(condition: Callable[[], Any], what: str, *, within: float = WITH
         if answer:
             return answer
         assert time.monotonic() < deadline, f"waited {within} s for {what}"
-        await asyncio.sleep(PAUSE_S)
+        await asyncio.sleep(pause)
 
 
 async def until_locked_out(owner: asyncpg.Connection, number: int) -> None:

@@ -42,6 +42,8 @@ renewal = "500ms"
 OLD_DAY, NEW_DAY = "2030-03-12", "2030-03-13"
 CHEAPEST = "OSLMAD-0313-0725"
 ENDS_WITHIN_S = 60.0
+LOOK_EVERY_S = 0.05
+"""Many sagas ask the desk at once, each over a new connection."""
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -106,7 +108,7 @@ class Sagas:
         async def gone() -> bool:
             return all(fault["key"] != key for fault in (await self.desk.get("/_faults")).json())
 
-        await until(gone, f"the fault at {step} to strike", within=ENDS_WITHIN_S)
+        await until(gone, f"the fault at {step} to strike", within=ENDS_WITHIN_S, pause=LOOK_EVERY_S)
 
     async def unwind(self, saga_id: str) -> UnwindResult:
         """As the sweep does for a saga whose run is dead."""

@@ -15,6 +15,7 @@ import pytest
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
+from temporalio.service import RPCError, RPCStatusCode
 
 from holdfast.saga_contracts import SAGA_WORKFLOW, SagaInput, SagaResult
 from holdfast.states import SagaState
@@ -53,6 +54,7 @@ FAILURES = (
     "unwound while it runs",
     "reset",
 )
+STOPS = ("cancelled", "aborted", "terminated", "unwound while it runs")
 
 
 @dataclass(frozen=True)
@@ -149,8 +151,12 @@ async def judged(sagas: Sagas, case: Case, bookings: list[str]) -> str | None:
     except (TimeoutError, AssertionError) as error:
         return f"{case} as {saga}: it did not end: {error}"
     logged = await sagas.logged(saga, case.saga.writes)
+    row = await sagas.holdfast.ledger.sagas.row(saga)
+    expected = case.outcomes
+    if case.failure in STOPS and (row.past_pivot or row.state is COMMITTED):
+        expected |= {COMMITTED, FORWARD_PENDING}  # on a busy machine the stop came after its last moment
     problems = [
-        *([] if result.outcome in case.outcomes else [f"it ended {result.outcome}: {result.reason}"]),
+        *([] if result.outcome in expected else [f"it ended {result.outcome}: {result.reason}"]),
         *misfits(case.saga, result, logged),
         *([] if await sagas.verified(saga) else ["its chain does not hold"]),
     ]
@@ -171,6 +177,8 @@ def misfits(saga: Shipped, result: SagaResult, logged: Logged) -> list[str]:
         problems.append(f"of a committed saga only {sorted(logged.standing)} stands")
     if result.outcome is COMMITTED and logged.undone:
         problems.append(f"a committed saga undid {logged.undone}")
+    if result.outcome is FORWARD_PENDING and "money" not in logged.standing:
+        problems.append("it goes forward, and its pivot never landed")
     if result.outcome in (HELD, FORWARD_PENDING) and logged.undone:
         problems.append(f"undone before a person said: {logged.undone}")
     return problems
@@ -199,10 +207,10 @@ async def ended(sagas: Sagas, case: Case, saga: str, args: Mapping[str, Any]) ->
             await sagas.handle(saga).cancel()
         case "aborted":
             await sagas.struck(saga, step)
-            await abort(sagas, case, saga)
+            await abort(sagas, saga)
         case "terminated":
             await sagas.struck(saga, step)
-            await sagas.handle(saga).terminate("a test")
+            await terminate(sagas, saga)
             return await unwound(sagas, saga)
         case "unwound while it runs":
             await sagas.struck(saga, step)
@@ -234,11 +242,20 @@ async def unwound(sagas: Sagas, saga: str) -> SagaResult:
     return SagaResult(outcome=found.outcome, reason=found.reason)
 
 
-async def abort(sagas: Sagas, case: Case, saga: str) -> None:
+async def abort(sagas: Sagas, saga: str) -> None:
     try:
         await sagas.holdfast.abort_saga(saga, by="bob", reason="a test")
     except Rejected:
-        assert case.step in case.saga.deferred
+        row = await sagas.holdfast.ledger.sagas.row(saga)
+        assert row.past_pivot or row.state is COMMITTED
+
+
+async def terminate(sagas: Sagas, saga: str) -> None:
+    try:
+        await sagas.handle(saga).terminate("a test")
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:  # else it has ended by itself
+            raise
 
 
 async def reset(sagas: Sagas, saga: str, number: int) -> None:
