@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -27,6 +29,7 @@ from holdfast_ledger.records import (
     TurnRecord,
 )
 from holdfast_ledger.store import Ledger
+from tests.conftest import Database
 
 START = datetime(2026, 7, 1, 12, tzinfo=UTC)
 CATALOGUE = Catalogue(agent=AgentSpec()).model_dump_json().encode()
@@ -223,6 +226,19 @@ class Conversation:
 
     def fact(self, kind: Kind, key: str, **changes: Any) -> Fact:
         return Fact(key=key, kind=kind, at=changes.pop("at", START), **changes)
+
+
+@asynccontextmanager
+async def connected(database: Database, at: Conversation | None = None) -> AsyncIterator[Conversation]:
+    """The session `trip-1` of a database, where `at` says it stands."""
+    ledger = await Ledger.connect(database.dsn)
+    owner = await asyncpg.connect(database.owner_dsn)
+    fresh = Conversation(ledger=ledger, owner=owner, session_id="trip-1")
+    try:
+        yield replace(at, ledger=ledger, owner=owner) if at else fresh
+    finally:
+        await owner.close()
+        await ledger.close()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -24,8 +25,9 @@ from holdfast_ledger.export import verify_export
 from holdfast_ledger.records import Closing
 from holdfast_ledger.signing import SigningKey, TrustedKeys, new_key
 from holdfast_ledger.verify import verify_all, verify_archives, verify_guards
-from tests.conftest import Database
-from tests.ledger.conftest import START, Conversation
+from holdfast_workers.stack.servers import ServerAddresses
+from tests.conftest import Database, cloned
+from tests.ledger.conftest import START, Conversation, connected
 
 KEY = SigningKey.of_pem(new_key())
 TRUSTED = TrustedKeys.of_pem(KEY.public_pem)
@@ -41,14 +43,29 @@ async def owner_login(database: Database) -> AsyncIterator[Connection]:
     await connected.close()
 
 
+@pytest.fixture(scope="module")
+async def story(servers: ServerAddresses, template: str) -> AsyncIterator[tuple[str, Conversation]]:
+    """A database where `trip-1` did a call and ended, `trip-2` goes on, and a checkpoint covers both."""
+    async with cloned(servers, template) as database:
+        async with connected(database) as conversation:
+            await conversation.open()
+            await replace(conversation, session_id="trip-2").open()
+            await finish(conversation)
+            await make_checkpoint(conversation.ledger.database, KEY, wait=True)
+        yield urlsplit(database.dsn).path[1:], conversation
+
+
 @pytest.fixture
-async def ended(conversation: Conversation) -> Conversation:
-    """`trip-1` did a call and ended; `trip-2` goes on; a checkpoint covers both."""
-    other = Conversation(ledger=conversation.ledger, owner=conversation.owner, session_id="trip-2")
-    await other.open()
-    await finish(conversation)
-    await make_checkpoint(conversation.ledger.database, KEY, wait=True)
-    return conversation
+async def database(servers: ServerAddresses, story: tuple[str, Conversation]) -> AsyncIterator[Database]:
+    async with cloned(servers, story[0]) as database:
+        yield database
+
+
+@pytest.fixture
+async def ended(database: Database, story: tuple[str, Conversation]) -> AsyncIterator[Conversation]:
+    """The story in a database of this test's own."""
+    async with connected(database, story[1]) as conversation:
+        yield conversation
 
 
 async def finish(conversation: Conversation) -> None:
