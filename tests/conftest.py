@@ -45,6 +45,7 @@ WHOLE_MACHINE = ("benchmarks", "chaos", "demo", "docs", "packaging", "stack", "c
 """Tests that start whole stacks, on the usual ports: never two at once."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where `make test` runs two processes, a file stays in one of them, and what needs the machine in the same."""
     here = Path(__file__).parent
