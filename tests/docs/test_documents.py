@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,19 @@ def test_every_block_is_run_or_shown_on_purpose(document: Path) -> None:
     odd = [block.place for block in blocks(document) if block.language not in languages or block.verb not in VERBS]
 
     assert odd == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_every_test_that_a_document_names_exists(document: Path) -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / document).read_text(encoding="utf-8")))
+
+    assert named <= defined_tests()
+
+
+@cache
+def defined_tests() -> set[str]:
+    defined = re.compile(r"^ *(?:async )?def (test_\w+)", re.MULTILINE)
+    return {name for file in (ROOT / "tests").rglob("test_*.py") for name in defined.findall(file.read_text())}
 
 
 @pytest.mark.parametrize("block", of(language="toml"), ids=lambda block: block.place)

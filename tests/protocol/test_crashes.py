@@ -6,8 +6,6 @@ Temporal's attempt number alone, which is 1 again after a reset, and nothing may
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 
 import pytest
 
@@ -206,14 +204,3 @@ def test_a_later_clean_failure_says_nothing_of_an_attempt_that_may_have_landed(
         await scene.end()
 
     stage.run(story(stage.run(stage.scene())))
-
-
-def test_every_test_that_the_document_names_exists() -> None:
-    here = Path(__file__).parent
-    document = (here.parents[1] / "docs" / "effects.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"`(test_\w+)`", document))
-    defined = {
-        name for file in here.glob("test_*.py") for name in re.findall(r"^def (test_\w+)", file.read_text(), re.M)
-    }
-    assert named
-    assert named <= defined
