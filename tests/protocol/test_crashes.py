@@ -6,7 +6,6 @@ Temporal's attempt number alone, which is 1 again after a reset, and nothing may
 
 from __future__ import annotations
 
-
 import pytest
 
 from holdfast.states import CallStatus, EffectState, RecoveryClass
