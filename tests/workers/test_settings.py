@@ -15,6 +15,7 @@ from holdfast_workers.stack.home import Home
 from holdfast_workers.stack.processes import ProcessIdentity
 from holdfast_workers.stack.runtime import Addresses, Ports, Runtime, hold_lock
 from holdfast_workers.temporal import connect_options
+from holdfast_workers.worker import VARIABLES, WorkerSettings
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
 
@@ -156,6 +157,20 @@ def test_the_stacks_checkpoint_key_signs_for_the_stacks_own_database_alone(stack
     assert Settings.load(home | {"HOLDFAST_DSN": "postgresql://elsewhere/db"}).checkpoint_key is None
     assert Settings.load(home | {"HOLDFAST_CHECKPOINT_KEY": "mine.pem"}).checkpoint_key == "mine.pem"
     assert Settings.load(home | {"HOLDFAST_CHECKPOINT_INTERVAL": "30s"}).checkpoint_interval.seconds == 30
+
+
+def test_a_worker_takes_its_numbers_from_the_environment_and_names_what_cannot_be():
+    given = {
+        "HOLDFAST_WORKER_ACTIVITIES": "400",
+        "HOLDFAST_WORKER_GRACE": "10m",
+        "HOLDFAST_WORKER_CACHED_SESSIONS": "",
+    }
+    settings = WorkerSettings.from_env(given)
+    assert (settings.activities, settings.grace.total_seconds(), settings.cached_sessions) == (400, 600, 200)
+    with pytest.raises(SettingsError, match="`HOLDFAST_WORKER_ACTIVITIES` cannot be 'many'"):
+        WorkerSettings.from_env({"HOLDFAST_WORKER_ACTIVITIES": "many"})
+    assert set(VARIABLES) <= set(WorkerSettings.model_fields)
+    assert {name for name in ENVIRONMENT if "_WORKER_" in name} == set(VARIABLES.values())
 
 
 def test_every_setting_is_documented_and_every_documented_one_is_read():

@@ -1,6 +1,7 @@
 """A worker process: connect, serve sessions until told to stop, finish what was dispatched.
 
-Every number here is measured on two cores; a bigger machine sets its own through `WorkerSettings`.
+Every number here is measured on two cores. One process makes use of little more than one: a bigger machine runs
+more of them, and sets its own numbers through `HOLDFAST_WORKER_*`.
 """
 
 from __future__ import annotations
@@ -8,19 +9,21 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from datetime import timedelta
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from holdfast.durations import Duration
 from holdfast.wire import Strict
 from holdfast_activities.faults import FaultPoints, no_faults
 from holdfast_workers.health import serve_health
 from holdfast_workers.plugin import HoldfastPlugin
-from holdfast_workers.settings import Settings
+from holdfast_workers.settings import Settings, SettingsError
 from holdfast_workers.sweeping import DEFAULT_EVERY, ensure_schedule
 from holdfast_workers.telemetry.worker import open_telemetry
 from holdfast_workers.temporal import connect_temporal, logging_runtime
@@ -36,10 +39,30 @@ class WorkerSettings(Strict):
     """After a worker's crash its sessions answer again in 1.4 s; the SDK's default makes it 10."""
     heartbeat_throttle: timedelta = timedelta(milliseconds=500)
     """An interrupt arrives in 0.3 s; the SDK's default makes it 20."""
-    grace: timedelta = timedelta(seconds=30)
-    """How long running activities may finish after SIGTERM; at least the longest tool."""
-    sweep_every: timedelta = DEFAULT_EVERY
+    grace: Duration = timedelta(seconds=30)
+    """How long running activities may finish after SIGTERM; at least the longest tool. A longer model call is asked
+    again by another worker, and paid twice."""
+    sweep_every: Duration = DEFAULT_EVERY
     """How often sagas are looked for whose workflow died."""
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """What `HOLDFAST_WORKER_*` says, the defaults for the rest. Raises `SettingsError` naming the variable."""
+        given = {name: environ[variable] for name, variable in VARIABLES.items() if environ.get(variable)}
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            variable = VARIABLES[str(first["loc"][0])]
+            raise SettingsError(f"`{variable}` cannot be {first['input']!r}: {first['msg']}.") from error
+
+
+VARIABLES = {
+    "cached_sessions": "HOLDFAST_WORKER_CACHED_SESSIONS",
+    "activities": "HOLDFAST_WORKER_ACTIVITIES",
+    "grace": "HOLDFAST_WORKER_GRACE",
+    "sweep_every": "HOLDFAST_WORKER_SWEEP_EVERY",
+}
 
 
 def build_worker(client: Client, *, task_queue: str, settings: WorkerSettings | None = None) -> Worker:

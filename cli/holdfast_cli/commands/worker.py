@@ -47,10 +47,11 @@ def start(app: App, health_port: int | None) -> int:
     import asyncio
 
     from holdfast_workers.telemetry.logs import LogSettings, configure_logging
-    from holdfast_workers.worker import run
+    from holdfast_workers.worker import WorkerSettings, run
 
     configure_logging(LogSettings.from_env(os.environ, terminal=sys.stderr.isatty()))
-    asyncio.run(run(app.settings, health_port=health_port))
+    chosen = WorkerSettings.from_env(os.environ)
+    asyncio.run(run(app.settings, health_port=health_port, worker_settings=chosen))
     return Exit.DONE
 
 
