@@ -1,4 +1,4 @@
-"""The two sides: each runs one session of so many turns, from its start to its end."""
+"""The sides: each runs one session of so many turns, from its start to its end."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ class Contender(Protocol):
     def name(self) -> str: ...
 
     @property
+    def worker(self) -> str:
+        """Whose process serves it, in `Place.pids`."""
+        ...
+
+    @property
     def model_activity(self) -> str:
         """The activity that begins a turn."""
         ...
@@ -32,6 +37,7 @@ class Contender(Protocol):
 class Bare:
     client: Client
     name: str = "bare"
+    worker: str = "bare"
     model_activity: str = "ask_model"
 
     async def run(self, turns: int) -> str:
@@ -45,10 +51,12 @@ class Bare:
 class Own:
     holdfast: Holdfast
     name: str = "holdfast"
+    agent: str = "default"
+    worker: str = "holdfast"
     model_activity: str = "model_turn"
 
     async def run(self, turns: int) -> str:
-        session = (await self.holdfast.start(f"work {turns}", close_when_idle=True)).session_id
+        session = (await self.holdfast.start(f"work {turns}", agent=self.agent, close_when_idle=True)).session_id
         result = await self.holdfast.result(session)
         assert result.status == SessionStatus.COMPLETED, result.reason
         assert result.calls == turns

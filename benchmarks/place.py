@@ -32,6 +32,15 @@ tools = ["benchmarks.tools:look"]
 [agents.default.limits]
 turns = 1000000
 calls = 1000000
+
+[agents.inline]
+model = "scripted"
+system = "You look at things."
+tools = ["benchmarks.tools:quick_look"]
+
+[agents.inline.limits]
+turns = 1000000
+calls = 1000000
 """
 
 

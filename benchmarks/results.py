@@ -86,8 +86,17 @@ class Results(Strict):
     loaded_latency_ratio: float
     cpu_ratio: float
     all_cpu_ratio: float
+    throughput_ratio_inline: float
+    """The same work with the tool declared `inline`; so are all that end so."""
+    lone_latency_ratio_inline: float
+    loaded_latency_ratio_inline: float
+    cpu_ratio_inline: float
+    all_cpu_ratio_inline: float
     bare: Side
     holdfast: Side
+    inline: Side
+    events_per_turn_inline: int
+    bytes_per_turn_inline: int
     events_per_turn: int
     """The most of any turn with one call."""
     bytes_per_turn_at_10: int
@@ -151,6 +160,7 @@ def _rows(found: Results) -> Iterator[tuple[str, str, str, str, str]]:
     )
     all_own, all_bare = str(own.all_cpu_ms_per_turn), str(bare.all_cpu_ms_per_turn)
     yield ("all CPU a turn, ms", all_own, all_bare, f"{found.all_cpu_ratio:.2f}", "")
+    yield from _inline_rows(found)
     yield ("events a turn, at most", str(found.events_per_turn), "", "", "≤ 12")
     yield ("bytes a turn, at turn 10", str(found.bytes_per_turn_at_10), "", "", "≤ 4096")
     flat = f"{found.bytes_per_turn_late / found.bytes_per_turn_at_10:.2f}"
@@ -166,6 +176,28 @@ def _rows(found: Results) -> Iterator[tuple[str, str, str, str, str]]:
     yield ("Postgres round trips a turn", f"{found.round_trips_per_turn:.1f}", "", "", "")
     yield ("chunk to viewer, ms, p50", f"{found.chunk_ms_p50}", "", "", "≤ 60")
     yield (f"the same, {found.many_viewers} viewers", f"{found.chunk_ms_p50_many}", "", "", "≤ 60")
+
+
+def _inline_rows(found: Results) -> Iterator[tuple[str, str, str, str, str]]:
+    """The same with reads inside the workflow task."""
+    inline, bare = found.inline, found.bare
+    numbers = (
+        ("sessions/s", inline.sessions_per_s, bare.sessions_per_s, found.throughput_ratio_inline, "≥ 0.80"),
+        ("turn alone, ms", inline.lone_turn_ms, bare.lone_turn_ms, found.lone_latency_ratio_inline, "≤ 1.40"),
+        ("turn loaded, ms", inline.loaded_turn_ms, bare.loaded_turn_ms, found.loaded_latency_ratio_inline, ""),
+        ("worker CPU a turn, ms", inline.cpu_ms_per_turn, bare.cpu_ms_per_turn, found.cpu_ratio_inline, ""),
+        (
+            "all CPU a turn, ms",
+            inline.all_cpu_ms_per_turn,
+            bare.all_cpu_ms_per_turn,
+            found.all_cpu_ratio_inline,
+            "",
+        ),
+    )
+    for name, own, other, times, bar in numbers:
+        yield (f"inline: {name}", str(own), str(other), f"{times:.2f}", bar)
+    yield ("inline: events a turn, at most", str(found.events_per_turn_inline), "", "", "")
+    yield ("inline: bytes a turn", str(found.bytes_per_turn_inline), "", "", "")
 
 
 def _cpu_name() -> str:

@@ -57,18 +57,20 @@ async def measure(place: Place, plan: Plan, tell: Tell = lambda line: None) -> R
     began, load = datetime.now(UTC), [os.getloadavg()[0]]
     async with await Holdfast.connect(place.settings(QUEUES["holdfast"])) as holdfast:
         bare, own = Bare(holdfast.temporal), Own(holdfast)
-        both: tuple[Contender, Contender] = (bare, own)
-        for side in both:  # first sessions load modules and open connections
+        inline = Own(holdfast, name="inline", agent="inline")
+        sides: tuple[Contender, ...] = (bare, own, inline)
+        for side in sides:  # first sessions load modules and open connections
             await asyncio.gather(*(side.run(2) for _ in range(min(plan.sessions, 10))))
-        measured: dict[str, list[Round]] = {bare.name: [], own.name: []}
+        measured: dict[str, list[Round]] = {side.name: [] for side in sides}
         for number in range(plan.rounds):
-            for side in both if number % 2 == 0 else reversed(both):
+            for side in sides if number % 2 == 0 else reversed(sides):
                 found = await _round(place, side, plan, holdfast)
                 measured[side.name].append(found)
                 tell(f"round {number + 1} of {plan.rounds}, {side.name}: {_line(found)}")
             load.append(os.getloadavg()[0])
         tell(f"a session of {plan.late_turn} turns")
         long = await _costs(holdfast, own, plan.late_turn + AROUND)
+        long_inline = await _costs(holdfast, inline, EARLY_TURN + AROUND)
         tell("viewers")
         one = await viewers.delays(holdfast, viewers=1, pieces=plan.pieces)
         many = await viewers.delays(holdfast, viewers=plan.many_viewers, pieces=plan.pieces)
@@ -76,15 +78,16 @@ async def measure(place: Place, plan: Plan, tell: Tell = lambda line: None) -> R
     asked = await statements.per_turn(place, turns=min(plan.turns, EARLY_TURN))
     load.append(os.getloadavg()[0])
     sides_found = {name: _side(rounds) for name, rounds in measured.items()}
-    pairs = list(zip(measured[own.name], measured[bare.name], strict=True))
+    against = measured[bare.name]
+    ordinary, quick = _ratios(measured[own.name], against), _ratios(measured[inline.name], against)
     return Results(
-        throughput_ratio=ratio([(mine.sessions_per_s, other.sessions_per_s) for mine, other in pairs]),
-        lone_latency_ratio=ratio([(mine.lone_turn_s, other.lone_turn_s) for mine, other in pairs]),
-        loaded_latency_ratio=ratio([(mine.loaded_turn_s, other.loaded_turn_s) for mine, other in pairs]),
-        cpu_ratio=ratio([(mine.cpu_per_turn_s, other.cpu_per_turn_s) for mine, other in pairs]),
-        all_cpu_ratio=ratio([(mine.all_cpu_per_turn_s, other.all_cpu_per_turn_s) for mine, other in pairs]),
+        **ordinary,
+        **{f"{name}_inline": value for name, value in quick.items()},
         bare=sides_found[bare.name],
         holdfast=sides_found[own.name],
+        inline=sides_found[inline.name],
+        events_per_turn_inline=max(cost.events for cost in long_inline),
+        bytes_per_turn_inline=_size_near(long_inline, EARLY_TURN),
         events_per_turn=max(cost.events for cost in long),
         bytes_per_turn_at_10=_size_near(long, EARLY_TURN),
         late_turn=plan.late_turn,
@@ -106,7 +109,7 @@ async def measure(place: Place, plan: Plan, tell: Tell = lambda line: None) -> R
 
 async def _round(place: Place, side: Contender, plan: Plan, holdfast: Holdfast) -> Round:
     lone = await _costs(holdfast, side, plan.turns)
-    worker = psutil.Process(place.pids[side.name])
+    worker = psutil.Process(place.pids[side.worker])
     cpu, all_cpu, began = _cpu(worker), _cpu_of_all(), time.monotonic()
     ids = await asyncio.gather(*(side.run(plan.turns) for _ in range(plan.sessions)))
     took, spent, all_spent = time.monotonic() - began, _cpu(worker) - cpu, _cpu_of_all() - all_cpu
@@ -152,6 +155,18 @@ def _size_near(costs: Sequence[TurnCost], turn: int) -> int:
 
 def _time_near(costs: Sequence[TurnCost], turn: int) -> float:
     return round(median(cost.seconds for cost in _near(costs, turn)) * 1000, 1)
+
+
+def _ratios(mine: Sequence[Round], other: Sequence[Round]) -> dict[str, float]:
+    """Of each number, by the name it has in `Results`."""
+    pairs = list(zip(mine, other, strict=True))
+    return {
+        "throughput_ratio": ratio([(own.sessions_per_s, bare.sessions_per_s) for own, bare in pairs]),
+        "lone_latency_ratio": ratio([(own.lone_turn_s, bare.lone_turn_s) for own, bare in pairs]),
+        "loaded_latency_ratio": ratio([(own.loaded_turn_s, bare.loaded_turn_s) for own, bare in pairs]),
+        "cpu_ratio": ratio([(own.cpu_per_turn_s, bare.cpu_per_turn_s) for own, bare in pairs]),
+        "all_cpu_ratio": ratio([(own.all_cpu_per_turn_s, bare.all_cpu_per_turn_s) for own, bare in pairs]),
+    }
 
 
 def _side(rounds: Sequence[Round]) -> Side:

@@ -1,4 +1,4 @@
-"""The benchmark at its smallest, on the suite's servers: it runs both sides, and its ratios are what it measured.
+"""The benchmark at its smallest, on the suite's servers: it runs all sides, and its ratios are what it measured.
 
 How fast anything is depends on the machine, so nothing here asks for a speed.
 """
@@ -54,15 +54,16 @@ async def test_the_smallest_run_measures_every_number(place: Place) -> None:
     found = await measure(place, SMALLEST, told.append)
 
     assert Results.model_validate(json.loads(found.model_dump_json())) == found
-    own, bare = found.holdfast, found.bare
+    own, bare, inline = found.holdfast, found.bare, found.inline
     assert found.throughput_ratio == close(own.sessions_per_s.median / bare.sessions_per_s.median)
     assert found.lone_latency_ratio == close(own.lone_turn_ms.median / bare.lone_turn_ms.median)
     assert found.loaded_latency_ratio == close(own.loaded_turn_ms.median / bare.loaded_turn_ms.median)
-    for side in (own, bare):
+    assert found.throughput_ratio_inline == close(inline.sessions_per_s.median / bare.sessions_per_s.median)
+    for side in (own, bare, inline):
         assert side.sessions_per_s.median > 0
         assert 0 < side.lone_turn_ms.median < 10_000
         assert side.all_cpu_ms_per_turn.median >= side.cpu_ms_per_turn.median
-    assert 0 < found.events_per_turn <= 12
+    assert 0 < found.events_per_turn_inline < found.events_per_turn <= 12
     assert 0 < found.bytes_per_turn_at_10 <= 4096
     assert 0 < found.bytes_per_turn_late <= 4096
     assert found.statements_per_turn["claim_effect"] == 2
@@ -70,7 +71,7 @@ async def test_the_smallest_run_measures_every_number(place: Place) -> None:
     assert 0 < found.chunk_ms_p50 < 10_000
     assert 0 < found.chunk_ms_p50_many < 10_000
     assert found.machine.cores > 0
-    assert len(told) == 5
+    assert len(told) == 6
     assert table(found).row_count > 10
 
 
