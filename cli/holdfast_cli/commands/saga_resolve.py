@@ -111,11 +111,18 @@ async def resolution_of(
         by=by,
         reason=reason,
         effect_id=chosen.effect_id if chosen else None,
-        waive=tuple(one.effect_id for one in steps if one.undo_tool is None) if what == "unwind" else (),
+        waive=await never_undone(client, row, steps) if what == "unwind" else (),
     )
     if chosen is None or args is None:
         return resolution
     return await with_undo(app, client, row, chosen, args, resolution)
+
+
+async def never_undone(client: Holdfast, row: SagaRow, steps: tuple[SagaStep, ...]) -> tuple[str, ...]:
+    """Steps that stand whatever is undone: they were declared so, and a person allowed them."""
+    catalogue = await client.ledger.catalogue(row.catalogue_digest or "")
+    declared = {card.name for card in catalogue.tools if card.never_undone is not None}
+    return tuple(step.effect_id for step in steps if step.tool in declared)
 
 
 def as_resolving(what: str) -> Resolving:
