@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Literal
+import os
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from holdfast import Idempotent, Never, Operator, ToolContext, tool
 from holdfast_sagas import Saga, StepFailed, saga
-from travel_desk.tools import hold_seat, refund, send_mail
+from travel_desk.tools import hold_seat, refund, release_seat, send_mail
 
 Mistake = Literal[
     "none",
@@ -65,4 +67,40 @@ async def hurried(s: Saga, hurry: Hurry) -> Hurried:
     await s.pivot("money", refund, booking_id=hurry.booking_id, amount_cents=100, reason="a test")
     if hurry.mistake == "raises after the pivot":
         raise TypeError("a mistake")
+    return Hurried(hold_id=hold["hold_id"])
+
+
+@tool(tier="irreversible", recovery=Idempotent("24h"), undo=Never("it undoes a hold itself"), service="seats")
+async def release_if_held(ctx: ToolContext) -> str:
+    """Give back what was held under the step's key, if anything was, and have the key refused from now on."""
+    desk = os.environ["TRAVEL_DESK_URL"]
+    became = (await ctx.http.post(f"{desk}/effects/{ctx.undo_key}/refuse")).raise_for_status().json()
+    if became["state"] == "landed":
+        (await ctx.http.post(f"{desk}/seats/holds/{became['result']['hold_id']}/release")).raise_for_status()
+    return str(became["state"])
+
+
+@tool(
+    tier="reversible",
+    recovery=Operator(),
+    undo=release_seat,
+    undo_args=lambda arguments, result: {"hold_id": result["hold_id"]},
+    undo_if_unknown=release_if_held,
+    timeout="5s",
+    service="seats",
+)
+async def hold_blindly(ctx: ToolContext, flight_id: str, booking_id: str) -> dict[str, Any]:
+    """Hold a seat at a service that, as far as this tool knows, never tells what became of it."""
+    where = {"flight_id": flight_id, "booking_id": booking_id}
+    answer = await ctx.http.post(f"{os.environ['TRAVEL_DESK_URL']}/seats/holds", json=where)
+    held: dict[str, Any] = answer.raise_for_status().json()
+    return held
+
+
+@saga("tests.blind", "1", steps=(hold_seat, hold_blindly))
+async def blind(s: Saga, hurry: Hurry) -> Hurried:
+    """Hold two seats."""
+    where = {"booking_id": hurry.booking_id, "flight_id": hurry.flight_id}
+    await s.step("first", hold_seat, **where)
+    hold = await s.step("second", hold_blindly, **where)
     return Hurried(hold_id=hold["hold_id"])

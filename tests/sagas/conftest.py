@@ -5,6 +5,7 @@ Sagas of all tests run side by side: a fault strikes at one idempotency key, whi
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -15,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from temporalio import activity
 from temporalio.client import WorkflowExecutionStatus, WorkflowHandle
 
 from holdfast import ids
 from holdfast.messages import Principal
 from holdfast.saga_contracts import SagaResult, UnwindResult, unwind_id
+from holdfast_activities.faults import FaultPoint
 from holdfast_ledger.verify import verify_session
 from holdfast_workers.client import Holdfast
 from holdfast_workers.plugin import HoldfastPlugin
@@ -32,7 +35,10 @@ from tests.examples.travel.conftest import DeskProcess
 from tests.waiting import until
 
 CONFIG = """
-sagas = ["travel_desk.sagas:rebook", "travel_desk.sagas:hold_party", "tests.sagas.bodies:hurried"]
+sagas = [
+    "travel_desk.sagas:rebook", "travel_desk.sagas:hold_party",
+    "tests.sagas.bodies:hurried", "tests.sagas.bodies:blind",
+]
 [workspace]
 path = "workspace"
 [effects]
@@ -41,6 +47,7 @@ renewal = "500ms"
 """
 OLD_DAY, NEW_DAY = "2030-03-12", "2030-03-13"
 CHEAPEST = "OSLMAD-0313-0725"
+ANN = Principal(requested_by="ann")
 ENDS_WITHIN_S = 60.0
 LOOK_EVERY_S = 0.05
 """Many sagas ask the desk at once, each over a new connection."""
@@ -74,6 +81,25 @@ class Logged:
         return [step.removesuffix(":undo") for step in self.carried_out if step.endswith(":undo")]
 
 
+class Losses:
+    """Attempts that are lost here once their tool has answered: the effect landed, and no record says so."""
+
+    def __init__(self) -> None:
+        self._coming: dict[tuple[str, str], asyncio.Event] = {}
+
+    def lose(self, saga_id: str, step: str) -> asyncio.Event:
+        """Lose the next attempt of the step; the event is set when it was lost."""
+        return self._coming.setdefault((saga_id, step), asyncio.Event())
+
+    def reach(self, point: FaultPoint, of: str) -> None:
+        if point is not FaultPoint.AFTER_RESPONSE_BEFORE_RECORD or not activity.in_activity():
+            return
+        running = activity.info()
+        if lost := self._coming.pop((running.workflow_id or "", running.activity_id), None):
+            lost.set()
+            raise RuntimeError("the attempt is lost")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sagas:
     """The house, for sagas."""
@@ -83,6 +109,7 @@ class Sagas:
     settings: Settings
     database: Database
     workspace: Path
+    losses: Losses = field(default_factory=Losses)
     ids: list[str] = field(default_factory=list)
 
     def new_id(self) -> str:
@@ -91,7 +118,7 @@ class Sagas:
 
     async def start(self, name: str, args: Mapping[str, Any], saga_id: str | None = None) -> str:
         chosen = saga_id or self.new_id()
-        await self.holdfast.start_saga(name, args, saga_id=chosen, principal=Principal(requested_by="ann"))
+        await self.holdfast.start_saga(name, args, saga_id=chosen, principal=ANN)
         return chosen
 
     def handle(self, saga_id: str) -> WorkflowHandle[Any, Any]:
@@ -121,6 +148,9 @@ class Sagas:
 
     async def status(self, saga_id: str) -> WorkflowExecutionStatus | None:
         return (await self.handle(saga_id).describe()).status
+
+    async def runs(self, saga_id: str) -> bool:
+        return await self.status(saga_id) is WorkflowExecutionStatus.RUNNING
 
     async def logged(self, saga_id: str, steps: tuple[str, ...]) -> Logged:
         """What the desk's own log says of the saga's steps and their undos."""
@@ -182,12 +212,20 @@ async def opened(
             temporal=TemporalSettings(address=servers.temporal_address, namespace=servers.namespace, embedded=True),
             model=ModelSettings(provider="gateway", base_url="http://127.0.0.1:9", scripted=True),
         )
-        temporal = await connect_temporal(settings.temporal, plugins=[HoldfastPlugin(settings)])
+        losses = Losses()
+        temporal = await connect_temporal(
+            settings.temporal, plugins=[HoldfastPlugin(settings, faults=losses.reach)]
+        )
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(os.environ, "TRAVEL_DESK_URL", desk.url)
             async with await Holdfast.connect(settings) as holdfast:
                 house = Sagas(
-                    holdfast=holdfast, desk=desk, settings=settings, database=database, workspace=workspace
+                    holdfast=holdfast,
+                    desk=desk,
+                    settings=settings,
+                    database=database,
+                    workspace=workspace,
+                    losses=losses,
                 )
                 if not work:
                     yield house

@@ -11,7 +11,7 @@ from temporalio.client import WorkflowExecutionStatus, WorkflowUpdateFailedError
 
 from holdfast.config import Config
 from holdfast.errors import DeclarationError
-from holdfast.messages import Command, Principal
+from holdfast.messages import Command
 from holdfast.saga_contracts import unwind_id
 from holdfast.states import SagaState
 from holdfast_activities.tools.book import ToolBook
@@ -22,7 +22,7 @@ from holdfast_workers.saga_client import SagaRefused
 from holdfast_workers.sagas import load_sagas
 from holdfast_workers.sending import MessageRefused, Rejected
 from tests.sagas.bodies import Hurried, Hurry, Mistake, hurried
-from tests.sagas.conftest import CHEAPEST, NEW_DAY, OLD_DAY, Sagas, effect_of
+from tests.sagas.conftest import ANN, CHEAPEST, NEW_DAY, OLD_DAY, Sagas, effect_of
 from tests.waiting import until
 
 
@@ -32,7 +32,7 @@ async def _body(s: Saga, given: Hurry) -> Hurried:
 
 with_a_missing_tool = declare("tests.missing", "1", steps="write_fil")(_body)
 with_an_unfit_tool = declare("tests.unfit", "1", steps="restore_file")(_body)
-ANN = Principal(requested_by="ann")
+
 WRITES = ("seat", "change", "hotel", "money", "mail")
 HURRIED = ("seat", "other", "another", "forgotten", "money", "mail")
 
@@ -262,38 +262,6 @@ async def test_a_saga_that_cannot_begin_is_refused_in_words(
 async def test_an_id_that_cannot_be_one_is_refused(sagas: Sagas) -> None:
     with pytest.raises(MessageRefused, match="cannot be"):
         await sagas.holdfast.start_saga("travel.rebook", {}, saga_id="a/b")
-
-
-async def test_edits_of_a_workspace_land_whole(sagas: Sagas) -> None:
-    (sagas.workspace / "whole.md").write_text("one two")
-    changes = [
-        {"kind": "edit", "path": "whole.md", "old": "one", "new": "1"},
-        {"kind": "write", "path": "whole/new.md", "content": "new"},
-        {"kind": "edit", "path": "whole.md", "old": "two", "new": "2"},
-    ]
-    result = await sagas.result(await sagas.start("files.apply_changes", {"changes": changes}))
-    assert result.outcome is SagaState.COMMITTED
-    assert set(result.result["files"]) == {"whole.md", "whole/new.md"}
-    assert (sagas.workspace / "whole.md").read_text() == "1 2"
-    assert (sagas.workspace / "whole" / "new.md").read_text() == "new"
-
-
-@pytest.mark.parametrize("wrong", [0, 1, 2])
-async def test_or_not_at_all_whichever_of_them_fails(sagas: Sagas, wrong: int) -> None:
-    path = f"half-{wrong}.md"
-    (sagas.workspace / path).write_text("one two")
-    changes = [
-        {"kind": "edit", "path": path, "old": "one", "new": "1"},
-        {"kind": "write", "path": f"half-{wrong}-new.md", "content": "new"},
-        {"kind": "edit", "path": path, "old": "two", "new": "2"},
-    ]
-    changes[wrong] = {"kind": "edit", "path": path, "old": "nowhere in it", "new": ""}
-    result = await sagas.result(await sagas.start("files.apply_changes", {"changes": changes}))
-    assert result.outcome is SagaState.ABORTED
-    assert "occurs 0 times" in result.reason
-    assert len(result.undone) == wrong
-    assert (sagas.workspace / path).read_text() == "one two"
-    assert not (sagas.workspace / f"half-{wrong}-new.md").exists()
 
 
 async def until_landed(sagas: Sagas, saga: str, step: str) -> None:

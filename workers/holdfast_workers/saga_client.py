@@ -105,7 +105,7 @@ class SagaCommands(ABC):
         chosen = check_session_id(saga_id or new_id())
         digest = ids.digest(ids.canonical(start.model_dump(mode="json")))
         fresh = await self._start_saga(chosen, start.model_copy(update={"trace": self._trace(trace)}), digest)
-        if not fresh and await self._started_with(chosen) != digest:
+        if not fresh and not await self._is_start_of(chosen, start, digest):
             raise Rejected(f"the id `{chosen}` was used before, for another start", "id_reused")
         return StartedSaga(saga_id=chosen, fresh=fresh)
 
@@ -276,12 +276,23 @@ class SagaCommands(ABC):
         except RPCError as error:
             raise self._explained(saga_id, error) from error
 
-    async def _started_with(self, saga_id: str) -> str | None:
+    async def _is_start_of(self, saga_id: str, start: SagaInput, digest: str) -> bool:
+        """Whether this very start made it. Of a run that went on, its row in the ledger says so."""
         try:
             memo = await (await self._saga_handle(saga_id).describe()).memo()
         except RPCError as error:
             raise self._explained(saga_id, error) from error
-        return memo.get(STARTED_WITH)
+        if memo.get(STARTED_WITH) == digest:
+            return True
+        try:
+            known = (await self.ledger.sagas.row(saga_id)).input
+        except SagaMissing:
+            return False
+        if known is None:
+            return False
+        first = SagaInput.model_validate(known)
+        same = start.model_copy(update={"version": start.version or first.version})
+        return ids.canonical(same.model_dump(mode="json")) == ids.canonical(first.model_dump(mode="json"))
 
     def _saga_handle(self, saga_id: str) -> WorkflowHandle[Any, SagaResult]:
         return self.temporal.get_workflow_handle(saga_id, result_type=SagaResult)
