@@ -25,7 +25,7 @@ def test_a_big_run_kills_as_often_as_asked_and_leaves_no_kind_out(seed: int) -> 
     drawn = Counter(strike.kind for strike in faults.draw(seed, 50, STORM))
 
     assert drawn["kill"] + drawn["crash_at"] == 50
-    assert {*drawn} == STORM.keys() - {"approvals"}  # those are the approver's
+    assert {*drawn} == STORM.keys() - {"approvals", "abort", "session_terminated"}  # those are people's
 
 
 def test_only_the_kinds_asked_for_are_drawn() -> None:
@@ -45,7 +45,9 @@ def test_every_script_can_be_played_and_writes_with_every_class(seed: int) -> No
 
     assert len(load([shapes.scenarios(drawn)], shipped=False)) == len(drawn)
     for shape in drawn:
-        assert {tool for turn in shape.turns for tool in turn} == {*shapes.WRITES, "look_up"}
+        writes = shapes.REVERSIBLE if shape.reversible else shapes.FINAL
+        assert {tool for turn in shape.turns for tool in turn} == {*writes, "look_up"}
+    assert sum(shape.reversible for shape in drawn) == 2
 
 
 def test_an_armed_fault_point_strikes_one_process_once(tmp_path: Path) -> None:

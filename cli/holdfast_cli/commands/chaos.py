@@ -33,6 +33,7 @@ FIELDS = {
     "stuck_sessions": "sessions that neither ended nor hold with a reason",
     "ledger_verified": "whether every session's chain verified",
     "sessions_completed": "sessions that completed",
+    "sagas": "how sagas ended, the sessions that were given up, and what the services took back",
     "seconds": "how long it took",
     "broken": "the promises that did not hold",
     "artefacts": "where a failing run keeps histories, ledger exports and logs; else null",
@@ -97,8 +98,8 @@ def show(app: App, report: Report) -> None:
         table = Table("", "", title=f"chaos, seed {report.seed}", show_header=False)
         for name, meaning in FIELDS.items():
             value = getattr(report, name)
-            if name == "faults":
-                value = "\n".join(f"{kind} {times}" for kind, times in report.faults.items())
+            if name in ("faults", "sagas"):
+                value = "\n".join(f"{kind} {times}" for kind, times in value.items())
             if name not in ("seed", "broken", "artefacts"):
                 table.add_row(name.replace("_", " "), str(value), meaning)
         Console(file=sys.stdout).print(table)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast_activities.faults import ATTEMPT_POINTS, MODEL, SESSION, FaultPoint
-from holdfast_workers.chaos.shapes import WRITES
+from holdfast_workers.chaos.shapes import UNDO, WRITES
 
 KILLS = ("kill", "crash_at")
 STORM: Mapping[str, str] = {
@@ -24,6 +24,8 @@ STORM: Mapping[str, str] = {
     "desk": "the services fail, stall or drop the connection, before or after carrying out",
     "model": "the model answers 429, 500 or 529, stalls, truncates or drops the stream",
     "approvals": "decisions are sent twice, at once, in another order, contradicted, or for other arguments",
+    "abort": "somebody aborts a session in the middle of its writes",
+    "session_terminated": "somebody terminates a session's workflow in the middle of its writes",
 }
 LOSSES: Mapping[str, str] = {
     "postgres_restored_older": "an older copy of the database comes back",
@@ -99,6 +101,7 @@ def draw(seed: int, kills: int, kinds: Iterable[str]) -> list[Strike]:
 def _points(choice: random.Random) -> list[tuple[FaultPoint, str]]:
     """Every fault point of every kind of effect once, shuffled; drawn from as from a pack of cards."""
     pack: list[tuple[FaultPoint, str]] = [(point, of) for point in ATTEMPT_POINTS for of in (*WRITES, MODEL)]
+    pack += [(point, UNDO) for point in ATTEMPT_POINTS]
     pack += [(FaultPoint.AFTER_FLUSH_BEFORE_TASK_COMPLETION, SESSION)] * 2
     # A tool inside our own transaction sends nothing.
     pack = [card for card in pack if card != (FaultPoint.AFTER_DISPATCH_BEFORE_RESPONSE, "keep_note")]

@@ -8,6 +8,7 @@ after all, and they must come to their end with everything done once.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -47,8 +48,8 @@ class Loss:
 
     async def waiting(self, *, sessions: int, **options: bool) -> list[str]:
         """Start sessions; return when each waits for a person."""
-        first = len(self.crowd.numbers) + 1
-        started = [await self.crowd.start(number, **options) for number in range(first, first + sessions)]
+        numbers = itertools.islice(self.crowd.asking(), sessions)
+        started = [await self.crowd.start(number, **options) for number in list(numbers)]
         await self.until(lambda: self.all_ask(started), "the sessions ask")
         return started
 
@@ -115,8 +116,8 @@ async def postgres_restored_older(loss: Loss) -> None:
     await loss.decide(await loss.asked(went_on))
     await loss.until(lambda: _all(loss, went_on, SessionStatus.IDLE), "sessions come to rest")
     for session_id in went_on:
-        number = len(loss.crowd.numbers) + 10 + loss.crowd.numbers[session_id]
-        again = loss.crowd.message(number)
+        # A message that nobody had, of the script that the session follows.
+        again = loss.crowd.message(loss.crowd.numbers[session_id] + 10 * len(loss.crowd.shapes))
         await patiently(partial(client.send, session_id, again, by=APPROVER, message_id="again"))
     await loss.until(lambda: loss.all_ask(went_on), "the sessions ask again")
     began = await loss.waiting(sessions=2)

@@ -1,7 +1,8 @@
 """What really happened, held against what the sessions and the ledger say happened.
 
 The services' own log is the truth. An intent carried out twice is a duplicate under whatever key; a write reported
-done that no service carried out is lost; one carried out that the ledger knows nothing of is unreported.
+done that no service carried out is lost; one carried out that the ledger knows nothing of is unreported. Nothing
+stands of what was undone, and nothing was undone of what is kept.
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ from dataclasses import dataclass, field
 
 from temporalio.client import WorkflowExecutionStatus
 
-from holdfast.states import EffectState, SessionStatus
+from holdfast.states import EffectState, SagaState, SessionStatus
 from holdfast_ledger.chain import Verdict
 from holdfast_ledger.verify import verify_all
-from holdfast_ledger.views import Effect
+from holdfast_ledger.views import Effect, Saga
 from holdfast_workers.chaos.crowd import Crowd
 from holdfast_workers.chaos.house import House, run_sql
 from holdfast_workers.chaos.people import Resolver
 from holdfast_workers.chaos.services import EFFECT, Carried
-from holdfast_workers.chaos.shapes import WRITES
+from holdfast_workers.chaos.shapes import UNDO, WRITES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,8 @@ class Truth:
 
     carried: Sequence[Carried]
     effects: Sequence[Effect]
-    """The ledger's, of writes."""
+    """The ledger's, of writes and their undos."""
+    sagas: Sequence[Saga]
     reported: Mapping[str, frozenset[str]]
     """By session: the effects that it believes it carried out, from its last words."""
     stuck: Mapping[str, str]
@@ -38,9 +40,11 @@ class Truth:
     chains: Sequence[Verdict]
     needless_doubts: Sequence[Effect]
     _by_effect: dict[str, Effect] = field(init=False, default_factory=dict)
+    _saga_states: dict[str, SagaState] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._by_effect.update({one.effect_id: one for one in self.effects})
+        self._saga_states.update({one.id: one.state for one in self.sagas})
 
     @property
     def duplicates(self) -> list[str]:
@@ -68,6 +72,60 @@ class Truth:
         )
 
     @property
+    def standing(self) -> list[str]:
+        """Effects carried out and never taken back, although the ledger says that nothing of their saga stands."""
+        taken_back = self._taken_back
+        return sorted(
+            one.effect_id
+            for one in self.carried
+            if self._saga_of(one.effect_id) is SagaState.ABORTED
+            and not one.undoes
+            and one.effect_id not in taken_back
+        )
+
+    @property
+    def undone_in_vain(self) -> list[str]:
+        """Effects taken back that are to be kept, or that no service ever carried out."""
+        landed = {one.effect_id for one in self.carried if not one.undoes}
+        return sorted(
+            effect
+            for effect in self._taken_back
+            if effect not in landed or self._saga_of(effect) is SagaState.COMMITTED
+        )
+
+    @property
+    def unfinished(self) -> list[str]:
+        """Sagas that neither committed nor were undone, and why."""
+        ended = (SagaState.COMMITTED, SagaState.ABORTED)
+        return [
+            f"{one.id} {one.state}: {one.reason or 'no reason'}" for one in self.sagas if one.state not in ended
+        ]
+
+    def saga_counts(self, given_up: Mapping[str, str | None]) -> dict[str, int]:
+        """How sagas ended, and what was undone; as the report's `sagas`."""
+        states = Counter(one.state for one in self.sagas)
+        kinds = Counter(given_up.values())
+        return {
+            "committed": states[SagaState.COMMITTED],
+            "aborted": states[SagaState.ABORTED],
+            "unfinished": len(self.unfinished),
+            "sessions_aborted": kinds["abort"],
+            "sessions_terminated": kinds["session_terminated"],
+            "undone": len(self._taken_back),
+            "standing": len(self.standing),
+        }
+
+    @property
+    def _taken_back(self) -> set[str]:
+        """Effects that the services took back."""
+        return {one.undoes for one in self.carried if one.undoes}
+
+    def _saga_of(self, effect_id: str) -> SagaState | None:
+        """How the saga of an effect ended."""
+        effect = self._by_effect.get(effect_id)
+        return self._saga_states.get(effect.saga_id) if effect else None
+
+    @property
     def unsettled(self) -> list[str]:
         """Effects still in doubt at the end."""
         return [one.effect_id for one in self.effects if one.state is EffectState.UNKNOWN]
@@ -78,10 +136,14 @@ class Truth:
 
     def suspects(self) -> set[str]:
         """Sessions whose records somebody should read."""
-        bad = {*self.lost, *self.unreported, *self.unsettled, *(one.effect_id for one in self.needless_doubts)}
+        bad = {*self.lost, *self.unreported, *self.unsettled, *self.standing, *self.undone_in_vain}
+        bad |= {one.effect_id for one in self.needless_doubts}
         twice = set(self.duplicates)
         bad |= {one.effect_id for one in self.carried if one.intent in twice}
         sessions = {self._by_effect[effect].session_id for effect in bad if effect in self._by_effect}
+        sessions |= {
+            one.session_id for one in self.sagas if one.state not in (SagaState.COMMITTED, SagaState.ABORTED)
+        }
         return sessions | {*self.stuck, *self.failed} | {chain.session_id for chain in self.chains if not chain.ok}
 
 
@@ -95,13 +157,14 @@ async def ask_everybody(crowd: Crowd, house: House, resolver: Resolver) -> Truth
     ended = await _ended(crowd)
     return Truth(
         carried=[*await house.services.carried_out(), *notes],
-        effects=[one for one in await client.reader.effects(kind="call") if one.tool in WRITES],
-        reported={one: await _last_words(crowd, one) for one in ended},
+        effects=[one for one in await client.reader.effects() if one.tool in (*WRITES, UNDO)],
+        sagas=await client.reader.sagas(),
+        reported={one: await _last_words(crowd, one) for one in ended if one not in crowd.terminated},
         stuck={one: _how_it_stands(crowd, one) for one in crowd.numbers if one not in ended},
         failed={
             one.id: one.status_reason or "no reason"
             for one in crowd.sessions.values()
-            if one.status in (SessionStatus.FAILED, SessionStatus.ABORTED)
+            if one.status in (SessionStatus.FAILED, SessionStatus.ABORTED) and not crowd.given_up.get(one.id)
         },
         chains=[verdict async for verdict in verify_all(client.ledger.database)],
         needless_doubts=resolver.needless,
@@ -109,12 +172,13 @@ async def ask_everybody(crowd: Crowd, house: House, resolver: Resolver) -> Truth
 
 
 async def _ended(crowd: Crowd) -> list[str]:
-    """Sessions that ended for the ledger and for Temporal."""
+    """Sessions that ended for the ledger and for Temporal, and those that were terminated."""
     ended = []
     for one in crowd.numbers:
         described = await crowd.client.temporal.get_workflow_handle(one).describe()
         session = crowd.sessions.get(one)
-        if session and session.status.ended and described.status is not WorkflowExecutionStatus.RUNNING:
+        told = one in crowd.terminated or (session is not None and session.status.ended)
+        if told and described.status is not WorkflowExecutionStatus.RUNNING:
             ended.append(one)
     return ended
 

@@ -6,10 +6,11 @@ Both use what the product offers people, and nothing else.
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -18,10 +19,15 @@ from temporalio.service import RPCError
 
 from holdfast.errors import HoldfastError
 from holdfast.states import EffectState, RecoveryClass
+from holdfast_activities.calls.found import Found, landed
+from holdfast_activities.redaction import Redactor
+from holdfast_activities.tools.book import ToolBook
 from holdfast_ledger.views import Approval, Effect
-from holdfast_workers.chaos.house import House
+from holdfast_workers.chaos.house import House, agents_file
 from holdfast_workers.chaos.patience import AWAY, patiently
+from holdfast_workers.chaos.shapes import REVERSIBLE
 from holdfast_workers.client import Holdfast
+from holdfast_workers.config_file import load_config
 
 LOOK_EVERY_S = 0.4
 SAY_AGAIN_AFTER_S = 10.0
@@ -87,15 +93,19 @@ class Resolver:
 
     client: Holdfast
     house: House
+    given_up: Collection[str] = ()
+    """Sessions whose unwind finds out by itself what their classes can tell."""
     resolved: set[str] = field(default_factory=set)
     seen: dict[str, Effect] = field(default_factory=dict)
     """Every effect that was in doubt, by id."""
+    book: ToolBook = field(default_factory=lambda: ToolBook(load_config(agents_file()), agents_file().parent))
 
     async def run(self) -> None:
         """For ever; cancel it."""
         while True:
             for effect in await patiently(self._doubtful):
-                self.seen.setdefault(effect.effect_id, effect)
+                if effect.recovery is RecoveryClass.OPERATOR or effect.session_id not in self.given_up:
+                    self.seen.setdefault(effect.effect_id, effect)
             for effect in [one for one in self.seen.values() if one.effect_id not in self.resolved]:
                 await self._resolve(effect)
             await asyncio.sleep(LOOK_EVERY_S)
@@ -116,12 +126,31 @@ class Resolver:
                 outcome="happened" if happened else "did_not_happen",
                 by=RESOLVER,
                 reason="read in the services' own log",
+                result=await self._result(effect) if happened and effect.tool in REVERSIBLE else None,
             )
         except AWAY:
             return  # again at the next look
         except HoldfastError:
             return
         self.resolved.add(effect.effect_id)
+
+    async def _result(self, effect: Effect) -> Found:
+        """As `effect resolve --result` makes it: without a result nobody knows what to undo."""
+        ledger = self.client.ledger
+        session = await self.client.reader.session(effect.session_id)
+        catalogue = await ledger.catalogue(session.catalogue_digest or "")
+        card, doubt = catalogue.card(effect.tool or ""), await ledger.doubt(effect.effect_id)
+        assert card
+        assert doubt
+        return landed(
+            self.book.tool(card),
+            catalogue,
+            card,
+            call=effect.call or "",
+            args=json.loads(doubt.args or b"{}"),
+            value={"effect": effect.effect_id, "made": "found in the log"},
+            redactor=Redactor({}),
+        )
 
     @property
     def needless(self) -> list[Effect]:

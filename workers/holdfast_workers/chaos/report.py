@@ -40,6 +40,8 @@ class Report(BaseModel):
     stuck_sessions: int
     ledger_verified: bool
     sessions_completed: int
+    sagas: Mapping[str, int]
+    """How sagas ended, the sessions given up, and what the services took back."""
     seconds: float
     broken: tuple[str, ...]
     """The promises that did not hold, in words; empty for a good run."""
@@ -73,6 +75,7 @@ def judge(
         stuck_sessions=len(truth.stuck),
         ledger_verified=truth.verified,
         sessions_completed=completed,
+        sagas=truth.saga_counts(crowd.given_up),
         seconds=round(seconds, 1),
         broken=(*broken, *broken_by(truth)),
     )
@@ -85,6 +88,9 @@ def broken_by(truth: Truth) -> list[str]:
         "what is reported done was carried out": truth.lost,
         "what was carried out is reported": truth.unreported,
         "every doubt is settled": truth.unsettled,
+        "nothing stands of what was undone": truth.standing,
+        "only what is given up is undone": truth.undone_in_vain,
+        "every saga commits or is undone": truth.unfinished,
         "nothing is in doubt that its class can tell": [
             f"{one.tool} {one.effect_id[:12]}" for one in truth.needless_doubts
         ],
@@ -110,6 +116,7 @@ async def keep(house: House, crowd: Crowd, monkey: Monkey, truth: Truth, report:
     lines(kept / "strikes.jsonl", monkey.journal)
     lines(kept / "services.jsonl", await house.services.log())
     lines(kept / "effects.jsonl", [one.model_dump(mode="json") for one in truth.effects])
+    lines(kept / "sagas.jsonl", [one.model_dump(mode="json") for one in truth.sagas])
     for session_id in sorted(truth.suspects())[:KEPT_SESSIONS]:
         history = await crowd.client.temporal.get_workflow_handle(session_id).fetch_history()
         (kept / "histories" / f"{session_id}.json").write_text(json.dumps(history.to_json_dict(), indent=1))

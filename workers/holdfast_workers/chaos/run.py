@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from holdfast.errors import HoldfastError
 from holdfast_workers.chaos import faults, shapes
 from holdfast_workers.chaos.crowd import Crowd
 from holdfast_workers.chaos.faults import LOSSES, STORM
@@ -18,8 +20,9 @@ from holdfast_workers.chaos.house import House, open_house
 from holdfast_workers.chaos.losses import lose
 from holdfast_workers.chaos.monkey import Monkey
 from holdfast_workers.chaos.oracle import ask_everybody
-from holdfast_workers.chaos.patience import patiently
+from holdfast_workers.chaos.patience import AWAY, patiently
 from holdfast_workers.chaos.people import Approver, Resolver
+from holdfast_workers.chaos.quitter import Quitter
 from holdfast_workers.chaos.report import Report, judge, keep
 from holdfast_workers.client import Holdfast
 from holdfast_workers.temporal import silent_runtime
@@ -27,6 +30,7 @@ from holdfast_workers.temporal import silent_runtime
 SETTLE_WITHIN_S = 150.0
 """Without any progress, once the storm is over: then what is open is stuck."""
 LOOK_EVERY_S = 0.2
+SWEEP_EVERY_S = 3.0
 MORE_BOOKINGS = 20
 """For the sessions that losses start."""
 
@@ -55,7 +59,8 @@ async def run(plan: Plan, tell: Callable[[str], None]) -> Report:
         bookings = await house.services.add_bookings(plan.sessions + MORE_BOOKINGS)
         crowd = Crowd(client=client, shapes=scripts, bookings=bookings, wanted=plan.sessions)
         approver = Approver(client=client, seed=plan.seed, numbers=crowd.numbers, clumsy="approvals" in plan.faults)
-        resolver = Resolver(client=client, house=house)
+        resolver = Resolver(client=client, house=house, given_up=crowd.given_up)
+        quitter = Quitter(crowd=crowd, house=house, seed=plan.seed, kinds=plan.faults)
         monkey = Monkey(
             house=house,
             strikes=faults.draw(plan.seed, plan.kills, plan.faults),
@@ -66,9 +71,11 @@ async def run(plan: Plan, tell: Callable[[str], None]) -> Report:
         struck: Counter[str] = Counter()
         async with beside(crowd.watch(), resolver.run(), count(house)):
             async with beside(approver.run()):
-                await asyncio.gather(crowd.start_all(), monkey.run())
-                await calm(house)
-                await settle(crowd, house, tell)
+                async with beside(quitter.run()):
+                    await asyncio.gather(crowd.start_all(), monkey.run())
+                    await calm(house)
+                async with beside(sweep(crowd)):
+                    await settle(crowd, house, tell)
             for loss in [one for one in LOSSES if one in plan.faults]:
                 tell(f"{LOSSES[loss]} ...")
                 broken += await lose(loss, house, crowd, approver, tell)
@@ -80,7 +87,7 @@ async def run(plan: Plan, tell: Callable[[str], None]) -> Report:
             monkey=monkey,
             resolver=resolver,
             truth=truth,
-            faults=monkey.struck + approver.struck + struck,
+            faults=monkey.struck + approver.struck + quitter.struck + struck,
             broken=tuple(broken),
             seconds=time.monotonic() - began,
         )
@@ -102,11 +109,19 @@ async def settle(crowd: Crowd, house: House, tell: Callable[[str], None]) -> Non
     """Wait until every session has ended, or until nothing moves any more."""
     tell(f"the storm is over; {len(crowd.open)} sessions are open")
     seen, since = (-1, -1), time.monotonic()
-    while crowd.open and time.monotonic() - since < SETTLE_WITHIN_S:
-        now = (len(crowd.open), house.services.known)
+    while (crowd.open or crowd.unfinished) and time.monotonic() - since < SETTLE_WITHIN_S:
+        now = (len(crowd.open) + len(crowd.unfinished), house.services.known)
         if now != seen:
             seen, since = now, time.monotonic()
         await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def sweep(crowd: Crowd) -> None:
+    """As a person who has looked: have unwound whatever lost its workflow, however many; cancel it."""
+    while True:
+        with contextlib.suppress(*AWAY, HoldfastError):
+            await crowd.client.sweep(force=True)
+        await asyncio.sleep(SWEEP_EVERY_S)
 
 
 async def count(house: House) -> None:

@@ -10,9 +10,15 @@ from typing import Any
 
 import httpx2
 
+from holdfast_ledger.sagas import undo_id
+
 ANSWER_WITHIN_S = 20.0
-INTENT = re.compile(r"\bS-\d+-\d+\b")
+INTENT = re.compile(r"\bS-(\d+)-\d+\b")
 EFFECT = re.compile(r"\b[0-9a-f]{64}\b")
+
+
+UNDO_OF = "undo of "
+"""What an undo says before the intent that it takes back."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +27,17 @@ class Carried:
 
     intent: str
     effect_id: str
+
+    @property
+    def undoes(self) -> str | None:
+        """Id of the effect that it takes back."""
+        return self.effect_id.removesuffix(undo_id("")) if self.intent.startswith(UNDO_OF) else None
+
+    @property
+    def session(self) -> int | None:
+        """Number of the session that it is for; None for an undo."""
+        found = INTENT.match(self.intent)
+        return int(found[1]) if found else None
 
 
 class Services:
@@ -81,4 +98,6 @@ def carried(entry: Mapping[str, Any]) -> Carried:
     """What a write's own arguments say of it."""
     said = " ".join(str(value) for value in entry["arguments"].values())
     intent, effect = INTENT.search(said), EFFECT.search(said)
+    if UNDO_OF in said and intent and effect:
+        return Carried(UNDO_OF + intent[0], undo_id(effect[0]))
     return Carried(intent[0] if intent else said, effect[0] if effect else "")

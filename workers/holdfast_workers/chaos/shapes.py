@@ -5,8 +5,14 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-WRITES = ("send_notice", "pay_refund", "post_letter", "keep_note")
-SHAPES = 8
+FINAL = ("send_notice", "pay_refund", "post_letter", "keep_note")
+REVERSIBLE = ("reserve", "reserve_asked", "reserve_blindly")
+WRITES = (*FINAL, *REVERSIBLE)
+UNDO = "give_back"
+SHAPES = 10
+REVERSIBLE_EVERY = 5
+"""Of so many scripts one writes only what can be undone."""
+REVERSIBLE_WRITES = 5
 
 
 @dataclass(frozen=True)
@@ -15,6 +21,11 @@ class Shape:
 
     number: int
     turns: tuple[tuple[str, ...], ...]
+
+    @property
+    def reversible(self) -> bool:
+        """Whether everything it writes can be undone."""
+        return all(tool in REVERSIBLE or tool not in WRITES for turn in self.turns for tool in turn)
 
     @property
     def writes(self) -> int:
@@ -26,13 +37,17 @@ class Shape:
 
 
 def draw(seed: int) -> list[Shape]:
-    """The scripts of a run. In each every write tool occurs, alone or beside others."""
+    """The scripts of a run. In each every final write occurs, or every reversible one, alone or beside others."""
     choice = random.Random(f"shapes {seed}")
     return [_shape(number, choice) for number in range(SHAPES)]
 
 
 def _shape(number: int, choice: random.Random) -> Shape:
-    calls = [*WRITES, choice.choice(WRITES), "look_up", "look_up"]
+    if number % REVERSIBLE_EVERY == REVERSIBLE_EVERY - 1:
+        more = choice.choices(REVERSIBLE, k=REVERSIBLE_WRITES - len(REVERSIBLE))
+        calls = [*REVERSIBLE, *more, "look_up", "look_up"]
+    else:
+        calls = [*FINAL, choice.choice(FINAL), "look_up", "look_up"]
     choice.shuffle(calls)
     turns = []
     while calls:
@@ -55,7 +70,8 @@ def _scenario(shape: Shape) -> dict[str, object]:
         for at, turn in enumerate(shape.turns, start=1)
     ]
     # What the session believes was done, in its own last words.
-    results = " ".join(f"{{% for done in every.{tool} or [] %}}{{{{ done }}}} {{% endfor %}}" for tool in WRITES)
+    writes = [tool for tool in WRITES if any(tool in turn for turn in shape.turns)]
+    results = " ".join(f"{{% for done in every.{tool} or [] %}}{{{{ done }}}} {{% endfor %}}" for tool in writes)
     return {
         "name": f"chaos-{shape.number}",
         "description": "One session of a chaos run.",
@@ -72,7 +88,7 @@ def _call(tool: str, place: str) -> dict[str, object]:
     match tool:
         case "look_up":
             return {"tool": tool, "input": {"booking_id": booking}}
-        case "pay_refund":
+        case "pay_refund" | "reserve" | "reserve_asked" | "reserve_blindly":
             return {"tool": tool, "input": {"booking_id": booking, "intent": intent}}
         case _:
             return {"tool": tool, "input": {"intent": intent}}

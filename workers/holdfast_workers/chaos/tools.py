@@ -14,11 +14,12 @@ from typing_extensions import TypedDict
 
 from holdfast import Idempotent, Never, Operator, Probe, ToolContext, ToolRefused, tool
 from holdfast.tools import DidNotHappen, Inconclusive, Landed, Transactional
+from holdfast_workers.chaos.services import UNDO_OF
 
 TIMEOUT = "8s"
 ATTEMPTS = 60
 """More than a storm can use up: here an effect ends by what became of it, not by its budget."""
-FINAL = Never("nothing here can be taken back")
+FINAL = Never("it cannot be taken back")
 
 Booking = Annotated[str, Field(pattern=r"^LOAD-\d+$", description='Booking id, e.g. "LOAD-17".')]
 Intent = Annotated[
@@ -63,7 +64,8 @@ async def ask_desk(ctx: ToolContext, booking_id: str, intent: str) -> Landed | D
     answer.raise_for_status()
     said = answer.json()
     if said["state"] == "landed":
-        return Landed(Done(effect=ctx.idempotency_key, made=said["result"]["refund_id"]))
+        made = said["result"].get("refund_id") or said["result"]["charge_id"]
+        return Landed(Done(effect=ctx.idempotency_key, made=made))
     return DidNotHappen(final=True)
 
 
@@ -77,10 +79,7 @@ async def ask_desk(ctx: ToolContext, booking_id: str, intent: str) -> Landed | D
 )
 async def pay_refund(ctx: ToolContext, booking_id: Booking, intent: Intent) -> Done:
     """Pay one euro back. The service tells what became of a key."""
-    asked = {"booking_id": booking_id, "amount_cents": 100, "reason": f"{intent} {ctx.idempotency_key}"}
-    answer = await ctx.http.post(f"{_desk()}/payments/refunds", json=asked)
-    answer.raise_for_status()
-    return Done(effect=ctx.idempotency_key, made=answer.json()["refund_id"])
+    return await _pay(ctx, "refunds", booking_id, intent)
 
 
 @tool(tier="irreversible", recovery=Operator(), undo=FINAL, timeout=TIMEOUT, attempts=ATTEMPTS, service="mail")
@@ -91,6 +90,58 @@ async def post_letter(ctx: ToolContext, intent: Intent) -> Done:
     answer = await ctx.http.send(request)
     answer.raise_for_status()
     return Done(effect=ctx.idempotency_key, made=answer.json()["mail_id"])
+
+
+@tool(
+    tier="irreversible",
+    recovery=Idempotent(key_ttl="24h"),
+    undo=FINAL,
+    timeout=TIMEOUT,
+    attempts=ATTEMPTS,
+    service="payments",
+)
+async def give_back(ctx: ToolContext, booking_id: Booking, intent: Intent) -> Done:
+    """Take a reservation back. Its key names the reservation."""
+    return await _pay(ctx, "refunds", booking_id, f"{UNDO_OF}{intent}")
+
+
+@tool(
+    tier="reversible",
+    recovery=Idempotent(key_ttl="24h"),
+    undo=give_back,
+    timeout=TIMEOUT,
+    attempts=ATTEMPTS,
+    service="payments",
+)
+async def reserve(ctx: ToolContext, booking_id: Booking, intent: Intent) -> Done:
+    """Reserve something for one euro. The service dedupes on the key."""
+    return await _pay(ctx, "charges", booking_id, intent)
+
+
+@tool(
+    tier="reversible",
+    recovery=Probe(ask_desk),
+    undo=give_back,
+    timeout=TIMEOUT,
+    attempts=ATTEMPTS,
+    service="payments",
+)
+async def reserve_asked(ctx: ToolContext, booking_id: Booking, intent: Intent) -> Done:
+    """Reserve something for one euro. The service tells what became of a key."""
+    return await _pay(ctx, "charges", booking_id, intent)
+
+
+@tool(
+    tier="reversible",
+    recovery=Operator(),
+    undo=give_back,
+    timeout=TIMEOUT,
+    attempts=ATTEMPTS,
+    service="payments",
+)
+async def reserve_blindly(ctx: ToolContext, booking_id: Booking, intent: Intent) -> Done:
+    """Reserve something for one euro. The service knows no keys: what is sent twice is reserved twice."""
+    return await _pay(ctx, "charges", booking_id, intent, keyless=True)
 
 
 @tool(
@@ -106,6 +157,17 @@ async def keep_note(ctx: ToolContext, intent: Intent) -> Done:
     statement = files(__package__).joinpath("sql/add_note.sql").read_text()
     number = await ctx.transaction.fetchval(statement, intent, ctx.idempotency_key)
     return Done(effect=ctx.idempotency_key, made=f"NOTE-{number}")
+
+
+async def _pay(ctx: ToolContext, what: str, booking_id: str, reason: str, *, keyless: bool = False) -> Done:
+    """Move one euro: `charges` or `refunds`."""
+    asked = {"booking_id": booking_id, "amount_cents": 100, "reason": f"{reason} {ctx.idempotency_key}"}
+    request = ctx.http.build_request("POST", f"{_desk()}/payments/{what}", json=asked)
+    if keyless:
+        del request.headers["Idempotency-Key"]
+    answer = await ctx.http.send(request)
+    answer.raise_for_status()
+    return Done(effect=ctx.idempotency_key, made=answer.json()[f"{what.removesuffix('s')}_id"])
 
 
 def _mail(ctx: ToolContext, intent: str) -> dict[str, str]:
