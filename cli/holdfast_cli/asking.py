@@ -87,6 +87,7 @@ def start_options(function: F) -> F:
         click.option("--max-tokens", type=click.IntRange(1), help="Tokens of all turns together."),
         click.option("--max-usd", type=Decimal, help="US dollars."),
         click.option("--max-minutes", type=click.FloatRange(0, min_open=True), help="Minutes from start to end."),
+        click.option("--priority", type=click.IntRange(1, 5), help="1 goes first where all are busy; usually 3."),
     ]
     for option in reversed(options):
         function = option(function)

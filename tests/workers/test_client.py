@@ -13,6 +13,7 @@ from holdfast.messages import MAX_MESSAGE_BYTES, Principal
 from holdfast_ledger.errors import LedgerUnavailable, SessionIdReused
 from holdfast_workers import client as client_module
 from holdfast_workers.client import Holdfast, MessageRefused, SessionEnded, SessionNotFound, new_id
+from holdfast_workers.fairness import priority_of
 from holdfast_workers.settings import Settings
 from holdfast_workers.temporal import TemporalUnavailable
 
@@ -95,6 +96,24 @@ async def test_a_start_that_was_lost_between_the_two_servers_is_finished_by_the_
     await client.start("hello", session_id=session_id)
     described = await client.temporal.get_workflow_handle(session_id).describe()
     assert described.status is WorkflowExecutionStatus.RUNNING
+
+
+@pytest.mark.parametrize(("fairness", "key"), [("off", ""), ("tenant", "acme"), ("user", "ann")])
+async def test_who_shares_the_workers_time_is_said_to_temporal(settings, fairness, key):
+    async with await Holdfast.connect(settings.model_copy(update={"fairness": fairness})) as client:
+        principal = Principal(requested_by="ann", tenant="acme")
+        started = await client.start("hello", principal=principal, priority=1)
+        history = await client.temporal.get_workflow_handle(started.session_id).fetch_history()
+        share = history.events[0].workflow_execution_started_event_attributes.priority
+        assert (share.priority_key, share.fairness_key) == (1, key)
+
+
+def test_a_name_too_long_for_a_fairness_key_has_one_of_its_own():
+    one, other = (
+        priority_of(Principal(tenant="é" * 63 + last), "tenant", None).fairness_key for last in ("a", "b")
+    )
+    assert one != other
+    assert len(one) == 64
 
 
 async def test_no_message_enters_temporals_history(client, impatient):

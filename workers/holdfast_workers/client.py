@@ -22,6 +22,7 @@ from temporalio.client import (
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
 from temporalio.common import (
+    Priority,
     SearchAttributePair,
     TypedSearchAttributes,
     WorkflowIDConflictPolicy,
@@ -54,6 +55,7 @@ from holdfast_ledger.reading import Reader
 from holdfast_ledger.records import Registration
 from holdfast_ledger.store import Ledger
 from holdfast_workers.config_file import load_config
+from holdfast_workers.fairness import priority_of
 from holdfast_workers.saga_client import SagaCommands, SagaRefused, StartedSaga
 from holdfast_workers.sending import (
     SETTLED_AS,
@@ -72,7 +74,7 @@ from holdfast_workers.sending import (
     not_resolved,
     resolution,
 )
-from holdfast_workers.settings import TASK_QUEUE, Settings
+from holdfast_workers.settings import TASK_QUEUE, Fairness, Settings
 from holdfast_workers.telemetry.ambient import ambient_trace
 from holdfast_workers.temporal import TemporalUnavailable, connect_temporal, namespace_missing
 from holdfast_workflows import attributes
@@ -115,15 +117,18 @@ class Holdfast(SagaCommands):
         ledger: Ledger,
         *,
         task_queue: str = TASK_QUEUE,
+        fairness: Fairness = "off",
         trace: Mapping[str, str] | None = None,
     ) -> None:
         """Args:
+        fairness: among whom Temporal shares the workers' time, where it has `matching.enableFairness`.
         trace: W3C trace context that requests join where no span is active.
         """
         self._ambient = trace or {}
         self.temporal = temporal
         self.ledger = ledger
         self._task_queue = task_queue
+        self._fairness = fairness
 
     @classmethod
     async def connect(cls, settings: Settings, *, runtime: Runtime | None = None) -> Self:
@@ -134,7 +139,9 @@ class Holdfast(SagaCommands):
         """
         temporal = await connect_temporal(settings.temporal, runtime=runtime)
         ledger = await connect_ledger(settings)
-        return cls(temporal, ledger, task_queue=settings.task_queue, trace=settings.trace)
+        return cls(
+            temporal, ledger, task_queue=settings.task_queue, fairness=settings.fairness, trace=settings.trace
+        )
 
     async def close(self) -> None:
         await self.ledger.close()
@@ -161,6 +168,7 @@ class Holdfast(SagaCommands):
         principal: Principal = Principal(),  # noqa: B008 - frozen
         limits: TighterLimits | None = None,
         close_when_idle: bool = False,
+        priority: int | None = None,
         trace: Mapping[str, str] | None = None,
     ) -> Started:
         """Start a session with its first message, once, however often this is called with the same arguments.
@@ -168,6 +176,7 @@ class Holdfast(SagaCommands):
         Args:
             session_id: a UUIDv7 is minted where none is given.
             close_when_idle: one request, then the session completes.
+            priority: 1, the most urgent, to 5; where more waits than workers have room for, it goes first.
             trace: W3C trace context of the caller; the active span's where none is given.
 
         Raises `MessageRefused`, and the ledger's `SessionIdReused` when the id belongs to another start.
@@ -198,7 +207,7 @@ class Holdfast(SagaCommands):
         # Announced but never opened: this call, or an earlier one that did not get further.
         await self.ledger.store_message(chosen, body)
         first = send.model_copy(update={"trace": self._trace(trace)})
-        fresh = await self._start_workflow(chosen, request.model_copy(update={"send": first}))
+        fresh = await self._start_workflow(chosen, request.model_copy(update={"send": first}), priority)
         return Started(session_id=chosen, fresh=fresh and registered.fresh, status=registered.status)
 
     async def send(
@@ -356,7 +365,7 @@ class Holdfast(SagaCommands):
             raise self._explained(session_id, error) from error
         return Delivered(id=command_id, how="recorded", detail="recorded, waits for a worker")
 
-    async def _start_workflow(self, session_id: str, request: SessionInput) -> bool:
+    async def _start_workflow(self, session_id: str, request: SessionInput, priority: int | None) -> bool:
         """Start it; False if it was started before."""
         principal = request.principal
         known: list[SearchAttributePair[Any]] = [
@@ -365,15 +374,18 @@ class Holdfast(SagaCommands):
             SearchAttributePair(attributes.PENDING_APPROVALS, 0),
             *([SearchAttributePair(attributes.TENANT, principal.tenant)] if principal.tenant else []),
         ]
+        share = priority_of(principal, self._fairness, priority)
         try:
-            return await self._start_once(session_id, request, TypedSearchAttributes(known))
+            return await self._start_once(session_id, request, TypedSearchAttributes(known), share)
         except RPCError as error:
             # The server lacks the attributes: they are optional, and `holdfast doctor` says how to make them.
             if error.status is RPCStatusCode.INVALID_ARGUMENT and "search attribute" in error.message.lower():
-                return await self._start_once(session_id, request, TypedSearchAttributes.empty)
+                return await self._start_once(session_id, request, TypedSearchAttributes.empty, share)
             raise self._explained(session_id, error) from error
 
-    async def _start_once(self, session_id: str, request: SessionInput, attributes: TypedSearchAttributes) -> bool:
+    async def _start_once(
+        self, session_id: str, request: SessionInput, attributes: TypedSearchAttributes, share: Priority
+    ) -> bool:
         try:
             await self.temporal.start_workflow(
                 SESSION_WORKFLOW,
@@ -383,6 +395,7 @@ class Holdfast(SagaCommands):
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                 search_attributes=attributes,
+                priority=share,
                 static_summary=f"{request.agent} for {request.principal.requested_by}",
                 static_details=details(session_id, request),
             )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, ValidationError
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from holdfast_workers.stack.runtime import Addresses
 
 TASK_QUEUE = "holdfast"
+Fairness = Literal["off", "tenant", "user"]
+"""Among whom the workers' time is shared where more sessions wait than they have room for."""
 CONFIG_FILE = "holdfast.toml"
 CHECKPOINT_KEY_FILE = "checkpoint-key.pem"
 """In the home of an embedded stack, made with it, readable by its owner alone."""
@@ -79,6 +81,7 @@ class Settings(Strict):
     pgbouncer: bool = False
     """The DSN leads through PgBouncer in transaction mode: nothing is prepared, and watchers poll."""
     task_queue: str = TASK_QUEUE
+    fairness: Fairness = "off"
     temporal: TemporalSettings = TemporalSettings()
     ui_url: str | None = None
     """Base address of Temporal's UI, for links."""
@@ -120,6 +123,7 @@ class Settings(Strict):
                 migrate_dsn=_migrate_dsn(environ, dsn, stack),
                 pgbouncer=environ.get("HOLDFAST_PGBOUNCER") or False,
                 task_queue=environ.get("HOLDFAST_TASK_QUEUE") or TASK_QUEUE,
+                fairness=environ.get("HOLDFAST_FAIRNESS") or "off",
                 temporal=_temporal(environ, profile, address, namespace, stack),
                 keys=KeySettings.from_env(environ),
                 checkpoint_key=_checkpoint_key(environ, dsn, stack, at),
@@ -142,6 +146,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "HOLDFAST_MIGRATE_DSN": "Postgres as the schema's owner, for `holdfast db migrate` alone.",
     "HOLDFAST_PGBOUNCER": "`true` where the DSN leads through PgBouncer in transaction mode.",
     "HOLDFAST_TASK_QUEUE": "The queue that sessions start on and workers poll.",
+    "HOLDFAST_FAIRNESS": "Among whom workers' time is shared: `off`, `tenant` or `user`.",
     "HOLDFAST_MASTER_KEYS": "Master keys, `ID:BASE64` of 32 bytes, the newest first: new sessions are encrypted.",
     "HOLDFAST_MASTER_KEYS_FILE": "The same from a file, one a line.",
     "HOLDFAST_KMS": "`module:function` that makes a key service of yours, instead of keys in the process.",

@@ -71,6 +71,7 @@ async def started(app: App, message: str, *, close_when_idle: bool, **options: A
             principal=principal,
             limits=limits,
             close_when_idle=close_when_idle,
+            priority=options["priority"],
         )
     if not begun.fresh:
         app.out.say(f"The session exists already ({begun.status}).")
