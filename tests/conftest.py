@@ -241,6 +241,13 @@ def open_house(
     servers: ServerAddresses, database: Database, tmp_path: Path, request: pytest.FixtureRequest
 ) -> OpenHouse:
     """`async with open_house(SCENARIOS, config=TOML) as house`: everything a session needs, for one block."""
+    return house_opener(servers, database, tmp_path, request)
+
+
+def house_opener(
+    servers: ServerAddresses, database: Database, home: Path, request: pytest.FixtureRequest
+) -> OpenHouse:
+    """The same for a fixture of another scope, which brings a database and a directory of its own."""
 
     @asynccontextmanager
     async def opened(
@@ -251,12 +258,12 @@ def open_house(
         temporal_address: str | None = None,
         keys: KeySettings | None = None,
     ) -> AsyncIterator[House]:
-        path = tmp_path / "holdfast.toml"
+        path = home / "holdfast.toml"
         if config is not None:
             path.write_text(config)
         async with running(*scenarios) as model:
             settings = Settings(
-                home=tmp_path,
+                home=home,
                 config=path if config is not None else None,
                 dsn=database.dsn,
                 task_queue=f"queue-{secrets.token_hex(4)}",
