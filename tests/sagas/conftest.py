@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from temporalio import activity
 from temporalio.client import WorkflowExecutionStatus, WorkflowHandle
@@ -50,7 +51,6 @@ CHEAPEST = "OSLMAD-0313-0725"
 ANN = Principal(requested_by="ann")
 ENDS_WITHIN_S = 60.0
 LOOK_EVERY_S = 0.05
-"""Many sagas ask the desk at once, each over a new connection."""
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -106,6 +106,8 @@ class Sagas:
 
     holdfast: Holdfast
     desk: DeskProcess
+    asking: httpx2.AsyncClient
+    """Kept open: many sagas ask the desk all the time what became of them."""
     settings: Settings
     database: Database
     workspace: Path
@@ -133,7 +135,7 @@ class Sagas:
         key = effect_of(saga_id, forward) + (f":{undo}" if undo else "")
 
         async def gone() -> bool:
-            return all(fault["key"] != key for fault in (await self.desk.get("/_faults")).json())
+            return all(fault["key"] != key for fault in (await self.asking.get("/_faults")).json())
 
         await until(gone, f"the fault at {step} to strike", within=ENDS_WITHIN_S, pause=LOOK_EVERY_S)
 
@@ -157,7 +159,7 @@ class Sagas:
         names = {effect_of(saga_id, step): step for step in steps}
         names |= {f"{key}:1": step for key, step in names.items()}  # tried again after a refusal
         names |= {f"{effect_of(saga_id, step)}:undo": f"{step}:undo" for step in steps}
-        entries = (await self.desk.get("/_log")).json()["entries"]
+        entries = (await self.asking.get("/_log")).json()["entries"]
         carried = [entry for entry in entries if entry["outcome"] == "carried_out"]
         return Logged(tuple(names[e["idempotency_key"]] for e in carried if e["idempotency_key"] in names))
 
@@ -218,10 +220,12 @@ async def opened(
         )
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(os.environ, "TRAVEL_DESK_URL", desk.url)
-            async with await Holdfast.connect(settings) as holdfast:
+            async with await Holdfast.connect(settings) as holdfast, desk.client() as asking:
+                asking.timeout = ENDS_WITHIN_S
                 house = Sagas(
                     holdfast=holdfast,
                     desk=desk,
+                    asking=asking,
                     settings=settings,
                     database=database,
                     workspace=workspace,
