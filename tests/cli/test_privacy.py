@@ -5,15 +5,15 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import asyncpg
 import pytest
 
 from holdfast_cli.asking import user
 from holdfast_workers.keys import KeySettings
+from holdfast_workers.stack.servers import ServerAddresses
 from tests.cli.conftest import Cli, point_at
-from tests.conftest import OpenHouse
+from tests.conftest import House, cloned, house_opener
 from tests.ledger.test_privacy import rows_with
 
 TOLD = "Zanzibar"
@@ -56,17 +56,38 @@ turns:
 """
 
 
+@pytest.fixture(scope="module")
+async def house(
+    servers: ServerAddresses,
+    template: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
+) -> AsyncIterator[House]:
+    """A worker with a master key, and tools that return secrets. Each test has a session of its own."""
+    home = tmp_path_factory.mktemp("leaky")
+    (home / "leaky.py").write_text(TOOLS)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("DESK_TOKEN", KNOWN)
+        async with cloned(servers, template) as database:
+            open_house = house_opener(servers, database, home, request)
+            async with open_house(SCENARIO, config=CONFIG, keys=KeySettings(keys=OLD)) as house:
+                yield house
+
+
+@pytest.fixture(scope="module")
+async def all_rows(house: House) -> AsyncIterator[asyncpg.Connection]:
+    """The house's database, as somebody sees it who may do everything."""
+    connection = await asyncpg.connect(house.database.owner_dsn)
+    yield connection
+    await connection.close()
+
+
 @pytest.fixture
-async def sealed(
-    open_house: OpenHouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> AsyncIterator[Cli]:
-    """The command and a worker with a master key, and tools that return secrets."""
-    (tmp_path / "leaky.py").write_text(TOOLS)
-    monkeypatch.setenv("DESK_TOKEN", KNOWN)
-    async with open_house(SCENARIO, config=CONFIG, keys=KeySettings(keys=OLD)) as house:
-        point_at(house.settings, tmp_path, monkeypatch)
-        monkeypatch.setenv("HOLDFAST_MASTER_KEYS", OLD)
-        yield Cli(house, capsys)
+def sealed(house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """The command with the same key."""
+    point_at(house, house.settings.home, monkeypatch)
+    monkeypatch.setenv("HOLDFAST_MASTER_KEYS", OLD)
+    return Cli(house, capsys)
 
 
 async def finished(cli: Cli) -> str:
@@ -78,13 +99,13 @@ async def finished(cli: Cli) -> str:
 
 
 async def test_a_planted_secret_is_kept_nowhere_and_the_cut_is_marked_and_counted(
-    sealed: Cli, owner: asyncpg.Connection
+    sealed: Cli, all_rows: asyncpg.Connection
 ) -> None:
     session = await finished(sealed)
 
     history = b"".join(event.SerializeToString() for event in await sealed.house.history(session))
     for secret in (PLANTED, KNOWN):
-        assert await rows_with(owner, secret) == set()
+        assert await rows_with(all_rows, secret) == set()
         assert secret.encode() not in history
     timeline = (await sealed("show", session, "--json")).json["timeline"]
     said = json.dumps(timeline)
@@ -96,10 +117,10 @@ async def test_a_planted_secret_is_kept_nowhere_and_the_cut_is_marked_and_counte
 
 
 async def test_contents_are_read_with_the_key_and_by_nobody_after_erasure(
-    sealed: Cli, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    sealed: Cli, all_rows: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = await finished(sealed)
-    assert await rows_with(owner, TOLD) == set()
+    assert await rows_with(all_rows, TOLD) == set()
     assert TOLD in (await sealed("show", session)).out
     assert TOLD in (await sealed("show", session, "--turn", "1", "--context")).out
     listed = await sealed("effect", "list", "--session", session, "--kind", "call", "-o", "jsonl")
@@ -107,7 +128,11 @@ async def test_contents_are_read_with_the_key_and_by_nobody_after_erasure(
     await sealed("effect", "show", listed.lines[0]["effect_id"])
     assert TOLD in (await sealed("attach", session, "--all")).out
     await sealed("approval", "list", "--all")  # nothing was asked, so nothing of it was read
-    read = await owner.fetch("SELECT body FROM holdfast.entry WHERE kind = 'contents_read' ORDER BY seq")
+    read = await all_rows.fetch(
+        "SELECT body FROM holdfast.entry WHERE kind = 'contents_read' "
+        "AND convert_from(body, 'UTF8')::jsonb->'sessions' ? $1 ORDER BY seq",
+        session,
+    )
     commands = ["show", "show", "effect list", "effect show", "attach"]
     assert [json.loads(row["body"]) for row in read] == [
         {"by": user(), "command": command, "sessions": [session]} for command in commands
@@ -116,7 +141,7 @@ async def test_contents_are_read_with_the_key_and_by_nobody_after_erasure(
     monkeypatch.setenv("HOLDFAST_MASTER_KEYS", f"{NEW},{OLD}")
     assert (await sealed("ledger", "rotate-key", "--json")).json == {
         "master_key": "2026",
-        "rewrapped": 1,
+        "rewrapped": await all_rows.fetchval("SELECT count(*) FROM holdfast.session_key"),
         "left": {},
     }
     monkeypatch.setenv("HOLDFAST_MASTER_KEYS", NEW)
