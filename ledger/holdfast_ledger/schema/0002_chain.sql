@@ -95,13 +95,6 @@ CREATE FUNCTION holdfast.sealed_by(body bytea) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN substr(body, 1, 4) IN ('\xff484601', '\xff484602') THEN encode(substr(body, 5, 8), 'hex') END;
 
--- What of a sealed body anyone may read, as JSON; null where all of it is sealed, or none.
-CREATE FUNCTION holdfast.open_part(body bytea) RETURNS bytea
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN substr(body, 1, 4) = '\xff484602'::bytea THEN
-    substr(body, 61, ('x' || encode(substr(body, 57, 4), 'hex'))::bit(32)::integer)
-END;
-
 -- What makes two facts the same. A sealed body carries a keyed digest of what it hides.
 CREATE FUNCTION holdfast.digest_of(body bytea) RETURNS bytea
 LANGUAGE sql IMMUTABLE PARALLEL SAFE

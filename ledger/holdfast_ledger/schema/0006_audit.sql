@@ -6,20 +6,27 @@ CREATE FUNCTION audit.plain(said text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN NOT said ^@ 'sealed.1:' THEN said END;
 
+-- What of a sealed body anyone may read, as JSON; null where all of it is sealed, or none.
+CREATE FUNCTION audit.open_part(body bytea) RETURNS bytea
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN substr(body, 1, 4) = '\xff484602'::bytea THEN
+    substr(body, 61, ('x' || encode(substr(body, 57, 4), 'hex'))::bit(32)::integer)
+END;
+
 -- A field of a plain body, or of the open part of an encrypted one; null where it is sealed, or holds a string that text
 -- cannot (NUL).
 CREATE FUNCTION audit.said(body bytea, key_id text, VARIADIC path text[]) RETURNS text
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF key_id IS NOT NULL THEN
-        body := holdfast.open_part(body);
+        body := audit.open_part(body);
     END IF;
     RETURN audit.plain(convert_from(body, 'UTF8')::json #>> path);
 EXCEPTION WHEN data_exception THEN
     RETURN NULL;
 END
 $$;
-REVOKE ALL ON FUNCTION audit.said(bytea, text, text[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION audit.said(bytea, text, text[]), audit.open_part(bytea) FROM PUBLIC;
 
 CREATE VIEW audit.run AS
 SELECT

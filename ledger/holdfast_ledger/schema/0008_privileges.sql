@@ -34,7 +34,7 @@ TO holdfast_app;
 
 GRANT USAGE ON SCHEMA audit TO holdfast_app, holdfast_auditor;
 GRANT SELECT ON ALL TABLES IN SCHEMA audit TO holdfast_app, holdfast_auditor;
-GRANT EXECUTE ON FUNCTION audit.said(bytea, text, text[]), holdfast.open_part(bytea) TO holdfast_app, holdfast_auditor;
+GRANT EXECUTE ON FUNCTION audit.said(bytea, text, text[]), audit.open_part(bytea) TO holdfast_app, holdfast_auditor;
 
 -- An auditor verifies chains: entries, where each chain stands, and which session it belongs to.
 GRANT SELECT ON holdfast.entry, holdfast.chain, holdfast.schema_version TO holdfast_auditor;
