@@ -150,7 +150,7 @@ class ModelTurns:
             return None
         return model_service(model_asked(catalogue.agent, summary=request.summary))
 
-    def _claim(self, request: ModelTurn, service: str | None) -> Claim:
+    def _claim(self, request: ModelTurn, service: str | None = None) -> Claim:
         path = ids.turn_path(request.turn)
         asked = [request.head, request.catalogue, request.final, *(["summary"] if request.summary else [])]
         fingerprint = ids.digest(ids.canonical(asked))
