@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -16,6 +18,7 @@ from holdfast_workers.chaos.armed import Armory
 from holdfast_workers.chaos.processes import Server, Worker
 from holdfast_workers.chaos.services import Services
 from holdfast_workers.embedded import Embedded, migrate
+from holdfast_workers.keys import KEYS, KEYS_FILE, KMS, KeySettings
 from holdfast_workers.settings import ModelSettings, Settings, TemporalSettings
 from holdfast_workers.stack import ports
 from holdfast_workers.stack.home import Home, Passwords
@@ -35,6 +38,7 @@ AGENT = "chaos"
 START_WITHIN_S = 90.0
 """Several Pythons start at once, on a machine that has other things to do."""
 SQL_WITHIN_S = 10.0
+KEY_BYTES = 32
 MANY_CONNECTIONS = {"max_connections": "200"}
 
 
@@ -64,8 +68,12 @@ class House:
 
 
 @asynccontextmanager
-async def open_house(path: Path, *, scenarios: str, workers: int) -> AsyncIterator[House]:
-    """Start everything below `path`; stop it after the block. Raises `StackError`."""
+async def open_house(path: Path, *, scenarios: str, workers: int, encrypted: bool) -> AsyncIterator[House]:
+    """Start everything below `path`; stop it after the block. Raises `StackError`.
+
+    Args:
+        encrypted: whether sessions are, under a master key of the house's own.
+    """
     home = Home(path)
     home.prepare()
     script = home.path / "scenarios.yaml"
@@ -101,9 +109,10 @@ async def open_house(path: Path, *, scenarios: str, workers: int) -> AsyncIterat
     ]
     armory = Armory(home.path / "armed")
     armory.path.mkdir(exist_ok=True)
+    keys = KeySettings(file=make_keys(home) if encrypted else None)
     places = [
         Worker(patient(spec), home.log(spec.name))
-        for spec in (worker_spec(number, home, addresses, armory) for number in range(1, workers + 1))
+        for spec in (worker_spec(number, home, addresses, armory, keys) for number in range(1, workers + 1))
     ]
     services = Services(desk=addresses.services["travel-desk"], model=addresses.services["model"])
     try:
@@ -125,7 +134,7 @@ async def open_house(path: Path, *, scenarios: str, workers: int) -> AsyncIterat
             workers=tuple(places),
             services=services,
             armory=armory,
-            settings=client_settings(home.path, addresses),
+            settings=client_settings(home.path, addresses, keys),
         )
     finally:
         await services.close()
@@ -135,7 +144,15 @@ async def open_house(path: Path, *, scenarios: str, workers: int) -> AsyncIterat
         await together(*(server.stop() for server in servers))
 
 
-def worker_spec(number: int, home: Home, addresses: Addresses, armory: Armory) -> ProcessSpec:
+def make_keys(home: Home) -> Path:
+    """A file with one new master key."""
+    file = home.path / "master-keys"
+    file.write_text(f"chaos:{base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}\n")
+    file.chmod(0o600)
+    return file
+
+
+def worker_spec(number: int, home: Home, addresses: Addresses, armory: Armory, keys: KeySettings) -> ProcessSpec:
     port = ports.free_port()
     embedded = Embedded(
         home=home.path, config=agents_file(), task_queue=TASK_QUEUE, model=ModelSettings(scripted=True)
@@ -147,20 +164,27 @@ def worker_spec(number: int, home: Home, addresses: Addresses, armory: Armory) -
             *(sys.executable, "-m", "holdfast_workers.chaos.worker"),
             *("--health-port", str(port), "--faults", str(armory.path)),
         ),
-        env={**environment, "TRAVEL_DESK_URL": addresses.services["travel-desk"]},
+        env={
+            **environment,
+            KEYS: "",
+            KMS: "",
+            KEYS_FILE: str(keys.file or ""),
+            "TRAVEL_DESK_URL": addresses.services["travel-desk"],
+        },
         cwd=home.path,
         ready=http_probe(f"http://{ports.LOOPBACK}:{port}/healthz"),
         stop_signal=signal.SIGKILL,  # the only one that ends a frozen process whose parent has gone
     )
 
 
-def client_settings(home: Path, addresses: Addresses) -> Settings:
+def client_settings(home: Path, addresses: Addresses, keys: KeySettings) -> Settings:
     return Settings(
         home=home,
         config=agents_file(),
         dsn=addresses.app_dsn,
         migrate_dsn=addresses.migrate_dsn,
         task_queue=TASK_QUEUE,
+        keys=keys,
         temporal=TemporalSettings(address=addresses.temporal, namespace=addresses.namespace, embedded=True),
     )
 

@@ -46,6 +46,11 @@ class Plan:
     faults: tuple[str, ...] = (*STORM, *LOSSES)
     workers: int = 4
 
+    @property
+    def encrypted(self) -> bool:
+        """Whether the ledger's contents are: with every other seed."""
+        return self.seed % 2 == 1
+
 
 async def run(plan: Plan, tell: Callable[[str], None]) -> Report:
     """Start everything in an empty `plan.home`, let it storm, and judge. Raises `StackError`."""
@@ -53,7 +58,9 @@ async def run(plan: Plan, tell: Callable[[str], None]) -> Report:
     scripts = shapes.draw(plan.seed)
     tell(f"starting two servers, two services and {plan.workers} workers in {plan.home}")
     async with (
-        open_house(plan.home, scenarios=shapes.scenarios(scripts), workers=plan.workers) as house,
+        open_house(
+            plan.home, scenarios=shapes.scenarios(scripts), workers=plan.workers, encrypted=plan.encrypted
+        ) as house,
         await Holdfast.connect(house.settings, runtime=silent_runtime()) as client,
     ):
         bookings = await house.services.add_bookings(plan.sessions + MORE_BOOKINGS)
