@@ -115,7 +115,7 @@ class Session:
         )
         return Results(turn=self.turn, turn_head=self._asked_at, calls=calls)
 
-    async def transcript(self) -> list[Any]:
+    async def transcript(self) -> tuple[Any, ...]:
         return await self.ledger.transcript(self.id, self.head)
 
     async def spoken(self) -> list[dict[str, Any]]:
