@@ -11,7 +11,7 @@ from temporalio.client import WorkflowExecutionStatus
 
 from holdfast.messages import MAX_MESSAGE_BYTES, Principal
 from holdfast_ledger.errors import LedgerUnavailable, SessionIdReused
-from holdfast_workers import client as client_module
+from holdfast_workers import reach
 from holdfast_workers.client import Holdfast, MessageRefused, SessionEnded, SessionNotFound, new_id
 from holdfast_workers.fairness import priority_of
 from holdfast_workers.settings import Settings
@@ -36,7 +36,7 @@ async def client(settings):
 @pytest.fixture
 def impatient(monkeypatch):
     """Wait a moment for a worker instead of five seconds."""
-    monkeypatch.setattr(client_module, "UPDATE_WITHIN", timedelta(milliseconds=300))
+    monkeypatch.setattr(reach, "UPDATE_WITHIN", timedelta(milliseconds=300))
 
 
 async def signals_of(client: Holdfast, session_id: str) -> list[tuple[str, bytes]]:

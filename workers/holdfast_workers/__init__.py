@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from holdfast_workers.client import Holdfast
     from holdfast_workers.plugin import HoldfastPlugin
+    from holdfast_workers.saga_client import SagaRefused, StartedSaga
     from holdfast_workers.sending import Delivered, MessageRefused, Rejected, SessionEnded, SessionNotFound, Started
     from holdfast_workers.settings import Settings, SettingsError
     from holdfast_workers.temporal import TemporalUnavailable, connect_temporal
@@ -23,11 +24,13 @@ __all__ = [
     "HoldfastPlugin",
     "MessageRefused",
     "Rejected",
+    "SagaRefused",
     "SessionEnded",
     "SessionNotFound",
     "Settings",
     "SettingsError",
     "Started",
+    "StartedSaga",
     "TemporalUnavailable",
     "WorkerSettings",
     "build_worker",
@@ -37,6 +40,8 @@ __all__ = [
 _MODULES = {
     "Holdfast": "client",
     "HoldfastPlugin": "plugin",
+    "SagaRefused": "saga_client",
+    "StartedSaga": "saga_client",
     "Settings": "settings",
     "SettingsError": "settings",
     "TemporalUnavailable": "temporal",

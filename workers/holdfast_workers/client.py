@@ -7,19 +7,12 @@ not through the durable signal that takes the Update's place where no worker ans
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
-from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from temporalio.client import (
-    Client,
-    WorkflowExecutionStatus,
     WorkflowFailureError,
-    WorkflowHandle,
-    WorkflowUpdateFailedError,
-    WorkflowUpdateRPCTimeoutOrCancelledError,
 )
 from temporalio.common import (
     Priority,
@@ -34,14 +27,12 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from holdfast import ids
 from holdfast.budget import TighterLimits
-from holdfast.errors import HoldfastError
 from holdfast.messages import (
     RECEIPT_MARK,
     SESSION_WORKFLOW,
     Command,
     Decide,
     Principal,
-    Receipt,
     Resolve,
     ResolveOutcome,
     Send,
@@ -49,7 +40,6 @@ from holdfast.messages import (
     SessionResult,
 )
 from holdfast.states import SessionStatus
-from holdfast.wire import Wire
 from holdfast_ledger.errors import LedgerUnavailable
 from holdfast_ledger.reading import Reader
 from holdfast_ledger.records import Registration
@@ -74,16 +64,13 @@ from holdfast_workers.sending import (
     not_resolved,
     resolution,
 )
-from holdfast_workers.settings import TASK_QUEUE, Fairness, Settings
-from holdfast_workers.telemetry.ambient import ambient_trace
-from holdfast_workers.temporal import TemporalUnavailable, connect_temporal, namespace_missing
+from holdfast_workers.settings import Settings
+from holdfast_workers.temporal import connect_temporal
 from holdfast_workflows import attributes
 
 if TYPE_CHECKING:
     from holdfast_activities.calls.found import Found
 
-UPDATE_WITHIN = timedelta(seconds=5)
-"""How long a worker may take to answer an Update before the signal takes its place."""
 FIRST_MESSAGE = "start"
 """Id of the message a session starts with."""
 
@@ -110,25 +97,6 @@ class Holdfast(SagaCommands):
     Every method may raise `TemporalUnavailable` or `holdfast_ledger`'s `LedgerUnavailable`; the call can then be
     made again with the same ids.
     """
-
-    def __init__(
-        self,
-        temporal: Client,
-        ledger: Ledger,
-        *,
-        task_queue: str = TASK_QUEUE,
-        fairness: Fairness = "off",
-        trace: Mapping[str, str] | None = None,
-    ) -> None:
-        """Args:
-        fairness: among whom Temporal shares the workers' time, where it has `matching.enableFairness`.
-        trace: W3C trace context that requests join where no span is active.
-        """
-        self._ambient = trace or {}
-        self.temporal = temporal
-        self.ledger = ledger
-        self._task_queue = task_queue
-        self._fairness = fairness
 
     @classmethod
     async def connect(cls, settings: Settings, *, runtime: Runtime | None = None) -> Self:
@@ -331,39 +299,9 @@ class Holdfast(SagaCommands):
         except RPCError as error:
             raise self._explained(session_id, error) from error
 
-    def _trace(self, given: Mapping[str, str] | None) -> dict[str, str]:
-        """What the request's spans join: the caller's trace, else the active span, else the environment's trace."""
-        return dict(given) if given is not None else ambient_trace() or dict(self._ambient)
-
     async def _command(self, session_id: str, name: str, by: str, reason: str) -> Delivered:
         command = Command(id=new_id(), by=by, reason=reason)
         return await self._deliver(session_id, name, command.id, command)
-
-    async def _deliver(self, session_id: str, name: str, command_id: str, payload: Wire) -> Delivered:
-        """Send as an Update; as a signal of the same name and id where no worker answers in time."""
-        handle = self._handle(session_id)
-        try:
-            receipt = await asyncio.wait_for(
-                handle.execute_update(name, payload, id=command_id, result_type=Receipt, rpc_timeout=UPDATE_WITHIN),
-                UPDATE_WITHIN.total_seconds(),
-            )
-        except WorkflowUpdateFailedError as failure:
-            raise refusal(session_id, failure) from failure
-        except (WorkflowUpdateRPCTimeoutOrCancelledError, TimeoutError):
-            if (task := asyncio.current_task()) and task.cancelling():
-                raise asyncio.CancelledError from None  # the SDK reports our own cancellation as a timeout
-        except RPCError as error:
-            # More Updates than one session can hold at once wait, too; anything else is final.
-            if error.status is not RPCStatusCode.RESOURCE_EXHAUSTED:
-                await self._must_run(session_id)
-                raise self._explained(session_id, error) from error
-        else:
-            return Delivered(id=receipt.id, how=receipt.accepted, detail=receipt.detail, message=receipt.message)
-        try:
-            await handle.signal(name, payload)
-        except RPCError as error:
-            raise self._explained(session_id, error) from error
-        return Delivered(id=command_id, how="recorded", detail="recorded, waits for a worker")
 
     async def _start_workflow(self, session_id: str, request: SessionInput, priority: int | None) -> bool:
         """Start it; False if it was started before."""
@@ -403,34 +341,6 @@ class Holdfast(SagaCommands):
             return False  # registered with the same digest, so it is this very start
         return True
 
-    async def _must_run(self, session_id: str) -> None:
-        """Raise `SessionNotFound` or `SessionEnded` unless Temporal runs the session."""
-        try:
-            description = await self._handle(session_id).describe()
-        except RPCError as error:
-            raise self._explained(session_id, error) from error
-        if description.status is not WorkflowExecutionStatus.RUNNING:
-            how = description.status.name.lower() if description.status else "ended"
-            raise SessionEnded(
-                f"The session {session_id} has ended ({how}) and takes nothing more; start another one."
-            )
-
-    def _handle(self, session_id: str) -> WorkflowHandle[Any, SessionResult]:
-        return self.temporal.get_workflow_handle(session_id, result_type=SessionResult)
-
-    def _explained(self, session_id: str, error: RPCError) -> HoldfastError:
-        """Temporal's refusal in the product's words."""
-        if error.status is RPCStatusCode.NOT_FOUND and error.message.lower().startswith("namespace "):
-            return namespace_missing(self.temporal)
-        if error.status is RPCStatusCode.NOT_FOUND:
-            return SessionNotFound(
-                f"Temporal has no running session `{session_id}` in namespace `{self.temporal.namespace}`."
-            )
-        if error.status in (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED):
-            address = self.temporal.service_client.config.target_host
-            return TemporalUnavailable(f"Temporal at {address} stopped answering; run the command again.")
-        return HoldfastError(f"Temporal refused: {error.message}.")
-
 
 async def connect_ledger(settings: Settings, *, max_size: int = 2) -> Ledger:
     """Connect to Postgres as the app role.
@@ -450,13 +360,3 @@ async def connect_ledger(settings: Settings, *, max_size: int = 2) -> Ledger:
         keys=keys,
         encryption=load_config(settings.config).ledger.encryption if keys else "auto",
     )
-
-
-def refusal(session_id: str, failure: WorkflowUpdateFailedError) -> HoldfastError:
-    """A validator's refusal: its words, and its code where it gave one."""
-    cause = failure.cause
-    if isinstance(cause, ApplicationError):
-        if cause.type == "AcceptedUpdateCompletedWorkflow":
-            return SessionEnded(f"The session {session_id} ended before it could answer.")
-        return Rejected(cause.message, cause.type or "invalid")
-    return Rejected(str(cause), "invalid")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from pydantic import BaseModel
-from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
+from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
 from temporalio.common import RetryPolicy, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -32,10 +31,9 @@ from holdfast.saga_contracts import (
     unwind_id,
 )
 from holdfast.states import SagaState
-from holdfast.wire import Wire
 from holdfast_ledger.errors import SagaMissing
 from holdfast_ledger.saga_records import Moved, SagaResolution
-from holdfast_ledger.store import Ledger
+from holdfast_workers.reach import Reach
 from holdfast_workers.sending import Delivered, Rejected, SessionEnded, SessionNotFound, check_session_id, new_id
 
 STARTED_WITH = "start_digest"
@@ -73,12 +71,8 @@ class StartedSaga:
     fresh: bool
 
 
-class SagaCommands(ABC):
+class SagaCommands(Reach):
     """What `Holdfast` can do with sagas. Every method may raise as those of `Holdfast` do."""
-
-    temporal: Client
-    ledger: Ledger
-    _task_queue: str
 
     async def start_saga(
         self,
@@ -296,15 +290,6 @@ class SagaCommands(ABC):
 
     def _saga_handle(self, saga_id: str) -> WorkflowHandle[Any, SagaResult]:
         return self.temporal.get_workflow_handle(saga_id, result_type=SagaResult)
-
-    @abstractmethod
-    async def _deliver(self, session_id: str, name: str, command_id: str, payload: Wire) -> Delivered: ...
-
-    @abstractmethod
-    def _explained(self, session_id: str, error: RPCError) -> HoldfastError: ...
-
-    @abstractmethod
-    def _trace(self, given: Mapping[str, str] | None) -> dict[str, str]: ...
 
 
 def _details(start: SagaInput) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from holdfast.config import Config
 from holdfast.errors import DeclarationError
 from holdfast_activities.tools.book import ToolBook
-from holdfast_activities.tools.sources import load
+from holdfast_activities.tools.saga_tools import load_saga
 from holdfast_sagas import Registry, SagaDefinition
 from holdfast_sagas.shipped import SHIPPED
 
@@ -20,7 +20,7 @@ def load_sagas(config: Config, book: ToolBook) -> Registry:
     problems: list[str] = []
     for reference in config.sagas:
         try:
-            found.append(_load(reference))
+            found.append(load_saga(reference))
         except DeclarationError as error:
             problems.append(str(error))
     for each in found:
@@ -28,13 +28,6 @@ def load_sagas(config: Config, book: ToolBook) -> Registry:
     if problems:
         raise DeclarationError("\n".join(problems))
     return Registry(tuple(found))
-
-
-def _load(reference: str) -> SagaDefinition:
-    loaded = load(reference)
-    if not isinstance(loaded, SagaDefinition):
-        raise DeclarationError(f"`{reference}` is a {type(loaded).__name__} and no saga; decorate it with `@saga`")
-    return loaded
 
 
 def _tools_missing(saga: SagaDefinition, book: ToolBook) -> list[str]:

@@ -35,7 +35,7 @@ class SagaTool(Tool):
 
 def sagas_of(config: Config) -> Registry:
     """The sagas that ship, and those the configuration names. Raises DeclarationError for what is no saga."""
-    return Registry((*SHIPPED, *map(_load, config.sagas)))
+    return Registry((*SHIPPED, *map(load_saga, config.sagas)))
 
 
 def saga_tool(saga: SagaDefinition) -> SagaTool:
@@ -65,7 +65,8 @@ def saga_named(registry: Registry, name: str, version: str | None = None) -> Sag
     return registry.find(name.removeprefix(SAGA_SOURCE), version)
 
 
-def _load(reference: str) -> SagaDefinition:
+def load_saga(reference: str) -> SagaDefinition:
+    """The saga that `module:name` names. Raises DeclarationError."""
     loaded = load(reference)
     if not isinstance(loaded, SagaDefinition):
         raise DeclarationError(f"`{reference}` is a {type(loaded).__name__} and no saga; decorate it with `@saga`")
