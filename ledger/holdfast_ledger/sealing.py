@@ -8,8 +8,8 @@ One that begins 0xFF "HF" 0x02 has a part between nonce and ciphertext, after it
 read: what of an entry is no content, so that an auditor needs no key to see who allowed what.
 
 What is authenticated with it names the session and the place, so that a body moved to another row does not open.
-Postgres reads the key id and the digest (schema/0002_chain.sql), and the open part (schema/0006_audit.sql). It never
-has a key.
+Postgres reads the key id and the digest (schema/0002_chain.sql), and the open part (schema/0006_audit.sql); it has
+no key.
 """
 
 from __future__ import annotations

@@ -80,6 +80,8 @@ async def test_one_join_gives_the_trail_of_a_run(conversation: Conversation) -> 
     assert {(row["allowed"], row["reason"]) for row in rows} == {(True, "small amounts"), (True, "tier")}
     assert {row["executed"] for row in rows} == {False, True}
     assert all(row["latency_ms"] == 20 and row["created_at"] for row in rows)
+    told = await conversation.owner.fetchval("SELECT count(*) FROM audit.session_timeline WHERE run_id = 'trip-1'")
+    assert told == len(await conversation.entries())
 
 
 RESULT = {"status": "ok", "text": "Zanzibar", "code": "none", "size": 9, "digest": "d" * 64}
