@@ -24,7 +24,7 @@ from tests.waiting import until
 from tests.workflows.conftest import CONFIG, TOOLS
 
 Say = Callable[..., Awaitable[Done]]
-WITHIN_S = 60.0
+WITHIN_S = 40.0
 
 
 @pytest.fixture(scope="module")

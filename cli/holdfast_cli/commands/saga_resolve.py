@@ -119,10 +119,11 @@ async def resolution_of(
 
 
 async def never_undone(client: Holdfast, row: SagaRow, steps: tuple[SagaStep, ...]) -> tuple[str, ...]:
-    """Steps that stand whatever is undone: they were declared so, and a person allowed them."""
+    """Steps that stand whatever is undone: nothing that undoes them was declared. One whose undo could not be made
+    is not among them."""
     catalogue = await client.ledger.catalogue(row.catalogue_digest or "")
-    declared = {card.name for card in catalogue.tools if card.never_undone is not None}
-    return tuple(step.effect_id for step in steps if step.tool in declared)
+    final = {card.name for card in catalogue.tools if card.undo is None}
+    return tuple(step.effect_id for step in steps if step.tool in final)
 
 
 def as_resolving(what: str) -> Resolving:
