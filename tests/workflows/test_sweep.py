@@ -134,13 +134,13 @@ async def schedule(house: House, every: timedelta):
     await handle.delete()
 
 
-async def test_the_schedule_sweeps_by_itself_and_is_made_once(open_house, config: str, runs: Runs) -> None:
-    async with open_house(RESERVE_AND_PAY, config=config) as house, schedule(house, timedelta(hours=1)) as made:
-        await ensure_schedule(house.temporal, house.settings.task_queue, timedelta(seconds=1))
-        (interval,) = (await made.describe()).schedule.spec.intervals
-        assert interval.every == timedelta(seconds=1)
-        await terminated(house)
-        await ended(house, "ABORTED")
+async def test_the_schedule_is_made_once_takes_a_new_interval_and_stays_paused(open_house, config: str) -> None:
+    async with open_house(config=config, work=False) as house, schedule(house, timedelta(hours=1)) as made:
+        await made.pause(note="a test")
+        await ensure_schedule(house.temporal, house.settings.task_queue, timedelta(hours=2))
+        found = (await made.describe()).schedule
+        (interval,) = found.spec.intervals
+        assert (interval.every, found.state.paused) == (timedelta(hours=2), True)
 
 
 ROW = UnfinishedSaga(
