@@ -41,7 +41,7 @@ example: lose
 match: lose
 turns:
   - calls: [{tool: look, input: {what: roof}}]
-    repeat: 10
+    repeat: 3
   - calls: [{tool: lost, input: {what: parcel}}]
   - text: "lost: {{ outcome.lost }}"
 """
@@ -165,13 +165,16 @@ async def test_a_session_continues_as_new_with_an_effect_in_doubt_and_nothing_is
         await house.until(session, "held")
         [doubtful] = await house.holdfast.reader.effects(states=[EffectState.UNKNOWN])
         first = await house.handle(session).describe()
-        for number in range(12):
-            await house.holdfast.send(session, "hello", by="ann", message_id=f"m{number}")
-        await until(lambda: newer_run(house, session, first.run_id), "a new run that waits for the same doubt")
+        sent = 0
+        while not await newer_run(house, session, first.run_id):
+            await house.holdfast.send(session, "hello", by="ann", message_id=f"m{(sent := sent + 1)}")
+        await house.until(session, "held")
 
         await house.holdfast.resolve(doubtful.effect_id, outcome="happened", by="bob", reason="it is there")
         with pytest.raises(Rejected):
             await house.holdfast.resolve(doubtful.effect_id, outcome="did_not_happen", by="bob")
+        await house.until(session, "idle")
+        assert "it is there" in json.dumps(house.model.requests[-1].body["messages"])
         await house.holdfast.close_session(session, by="ann")
         result = await asyncio.wait_for(house.holdfast.result(session), 30)
         assert result.status == "completed"
