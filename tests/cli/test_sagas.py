@@ -336,6 +336,19 @@ async def test_a_build_that_lacks_the_code_of_an_open_saga_is_not_to_be_deployed
     assert (await say("saga", "abort", saga)).code == 0
 
 
+async def test_a_build_whose_sagas_name_an_undo_that_nobody_declared_is_refused_in_words(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "holdfast.toml").write_text('sagas = ["tests.sagas.bodies:undeclared"]\n')
+    monkeypatch.setenv("HOLDFAST_CONFIG", str(tmp_path / "holdfast.toml"))
+
+    done = await say("worker", "check")
+
+    assert (done.code, "saga `tests.undeclared`: there is no tool `give_it_back`" in done.err) == (2, True), (
+        done.err
+    )
+
+
 RESERVE_PAY_AND_WAIT = """
 name: reserve-pay-wait
 description: Reserve, pay, and wait for a person.

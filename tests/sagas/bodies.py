@@ -104,3 +104,16 @@ async def blind(s: Saga, hurry: Hurry) -> Hurried:
     await s.step("first", hold_seat, **where)
     hold = await s.step("second", hold_blindly, **where)
     return Hurried(hold_id=hold["hold_id"])
+
+
+@tool(tier="reversible", recovery=Idempotent("24h"), undo="give_it_back")
+async def take(ctx: ToolContext, what: str) -> str:
+    """Take something, with an undo that is declared nowhere."""
+    return what
+
+
+@saga("tests.undeclared", "1", steps=take)
+async def undeclared(s: Saga, hurry: Hurry) -> Hurried:
+    """Take something."""
+    await s.step("take", take, what="a key")
+    return Hurried(hold_id="")
