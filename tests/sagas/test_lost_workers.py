@@ -63,6 +63,48 @@ async def test_a_saga_ends_as_it_must_though_its_worker_dies_at_every_step(
     assert logged.standing == (set(WRITES) if outcome is SagaState.COMMITTED else set())
 
 
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    "point", [point for point in POINTS if point is not FaultPoint.AFTER_DISPATCH_BEFORE_RESPONSE]
+)
+@pytest.mark.parametrize(
+    ("tools", "last", "text", "outcome"),
+    [
+        (("write_file", "edit_file"), "two", "1 2", SagaState.COMMITTED),
+        (("write_file", "edit_file", "restore_file"), "nowhere in it", None, SagaState.ABORTED),
+    ],
+)
+async def test_edits_land_whole_or_not_at_all_though_their_worker_dies(
+    servers: ServerAddresses,
+    template: str,
+    saga_desk: DeskProcess,
+    tmp_path: Path,
+    point: FaultPoint,
+    tools: Sequence[str],
+    last: str,
+    text: str | None,
+    outcome: SagaState,
+) -> None:
+    armory = Armory(tmp_path / "armed")
+    armory.path.mkdir()
+    armed = [Armed(number, point, tool, "crash") for number, tool in enumerate(tools)]
+    for each in armed:
+        armory.arm(each)
+    changes = [
+        {"kind": "write", "path": "plan.md", "content": "one two"},
+        {"kind": "edit", "path": "plan.md", "old": "one", "new": "1"},
+        {"kind": "edit", "path": "plan.md", "old": last, "new": "2"},
+    ]
+    async with opened(servers, template, saga_desk, tmp_path, work=False) as house, worked(house, armory):
+        saga = await house.start("files.apply_changes", {"changes": changes})
+        result = await asyncio.wait_for(house.result(saga), 380)
+        assert await house.verified(saga)
+        plan = house.workspace / "plan.md"
+        assert (plan.read_text() if plan.exists() else None) == text
+    assert result.outcome is outcome, result.reason
+    assert all(armory.struck(each) for each in armed)
+
+
 @asynccontextmanager
 async def worked(house: Sagas, armory: Armory) -> AsyncIterator[None]:
     """A worker, and another one whenever it has died."""
