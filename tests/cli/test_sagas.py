@@ -170,9 +170,9 @@ async def test_what_a_person_says_of_a_stuck_saga_ends_it_and_stands_in_the_ledg
     sagas: Sagas, say: Say, what: str
 ) -> None:
     saga = await stuck(sagas, say)
-    shown = await say("saga", "show", saga)
-    for option in ("--retry", "--edit seat", "--mark-done seat", "--waive seat"):
-        assert f'holdfast saga resolve {saga} --reason "..." {option}' in shown.out
+    shown = await say("saga", "show", saga, "--json")
+    options = ("--retry", "--edit seat", "--mark-done seat", "--waive seat")
+    assert shown.json["next"] == [f'holdfast saga resolve {saga} --reason "..." {option}' for option in options]
     about = [f"--{what}"] if what == "retry" else [f"--{what}", "seat"]
     if what == "edit":
         (booking,) = await sagas.bookings(1)
