@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError
 
 from tests.conftest import House, OpenHouse
 from tests.waiting import until
@@ -64,7 +65,15 @@ def end_the_ringing(go: Path) -> None:
 async def fail_the_attempt(house: House, session: str) -> None:
     """As `temporal activity fail` does, for good: the worker that runs the call is not asked."""
     handle = house.temporal.get_async_activity_handle(workflow_id=session, run_id=None, activity_id="turn-1.1.ring")
-    await handle.fail(ApplicationError("somebody failed it", non_retryable=True))
+
+    async def failed() -> bool:
+        try:
+            await handle.fail(ApplicationError("somebody failed it", non_retryable=True))
+        except RPCError:
+            return False  # the workflow has not asked for it again yet
+        return True
+
+    await until(failed, "an attempt that can be failed")
 
 
 async def lost(house: House, session: str) -> int:
