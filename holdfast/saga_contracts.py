@@ -283,7 +283,10 @@ class Orphan(Wire):
 
 
 class OrphanPage(Wire):
+    """`alarm`: why nothing was looked at."""
+
     scanned: int = 0
+    alarm: str = ""
     orphans: tuple[Orphan, ...] = ()
     next: str | None = None
 

@@ -1,12 +1,13 @@
 """The `find_orphans` activity: which unfinished sagas nobody works on any more, as Temporal itself says.
 
 By workflow id and never by visibility, which lags. Read-only: what is done about an orphan is the sweep's to start.
+A Temporal that the ledger does not belong to is not asked: it was emptied, or is another one, and knows none.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from temporalio import activity
@@ -43,13 +44,19 @@ class Fate:
 class Orphans:
     """Finds orphans over the worker's ledger and its client."""
 
-    def __init__(self, sagas: Sagas, client: Client) -> None:
+    def __init__(self, sagas: Sagas, client: Client, stranger: Callable[[], Awaitable[str]]) -> None:
+        """Args:
+        stranger: why this Temporal cannot know the ledger's sessions; empty where it is the ledger's own.
+        """
         self._sagas = sagas
         self._client = client
+        self._stranger = stranger
 
     @activity.defn
     async def find_orphans(self, request: FindOrphans) -> OrphanPage:
         """See `holdfast.saga_contracts.find_orphans`."""
+        if stranger := await self._stranger():
+            return OrphanPage(scanned=0, alarm=stranger)
         page = await self._sagas.unfinished(after=request.after, limit=request.limit, older_than=request.older_than)
         fates = await self._fates({one for row in page.sagas for one in (row.owner, unwind_id(row.saga_id))})
         judged = [

@@ -252,3 +252,17 @@ async def test_a_request_that_ended_in_doubt_is_judged_again_when_the_doubt_is_s
     settled = Resolution(**{**found.__dict__, "state": EffectState.DONE})
     assert (await conversation.ledger.resolve(settled)).accepted
     assert await owner.fetchval("SELECT state FROM holdfast.saga") == saga
+
+
+async def test_a_request_that_ended_over_a_running_call_is_judged_again_when_it_lands(
+    conversation: Conversation, owner: asyncpg.Connection
+) -> None:
+    call = await conversation.plan()
+    granted = await conversation.grant(call)
+    closed = conversation.fact(Kind.REQUEST_CLOSED, "request:1", saga_id=conversation.saga_id, outcome="completed")
+    await conversation.ledger.append(conversation.session_id, (closed,))
+    assert await owner.fetchval("SELECT state FROM holdfast.saga") == "HELD"
+
+    assert (await conversation.record(call, granted.token, EffectState.DONE)).accepted
+
+    assert await owner.fetchval("SELECT state FROM holdfast.saga") == "COMMITTED"

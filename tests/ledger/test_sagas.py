@@ -381,6 +381,39 @@ async def test_an_unwind_that_was_held_for_a_doubt_goes_on_when_a_person_settles
     assert len(await story.conversation.entries(Kind.SAGA_UNWINDING)) == 2
 
 
+@pytest.mark.parametrize("another", [False, True], ids=["the only doubt", "another is left"])
+async def test_an_unwind_that_was_held_for_a_doubt_goes_on_when_the_step_lands_late(
+    story: Story, another: bool
+) -> None:
+    lost = [await story.lose() for _ in range(1 + another)]
+    await story.begin()
+    for each in lost:
+        await story.settle(each, tries=0)
+    assert await story.end(SagaState.HELD, reason="nobody knows") is SagaState.HELD
+
+    assert (await story.conversation.record(lost[0], 1, EffectState.DONE)).accepted
+
+    assert (await story.row())["state"] == ("HELD" if another else "UNWINDING")
+    assert (await story.steps())[lost[0].effect_id].state is EffectState.DONE
+    assert len(await story.conversation.entries(Kind.SAGA_UNWINDING)) == (1 if another else 2)
+
+
+async def test_a_held_step_that_was_undone_unseen_and_lands_late_is_a_persons(story: Story) -> None:
+    unseen, lost = await story.lose(), await story.lose()
+    await story.begin()
+    for each in (unseen, lost):
+        await story.settle(each, tries=0)
+    granted = await story.claim_undo(unseen, unknown=True, args=b"{}")
+    assert isinstance(granted, Granted)
+    await story.record_undo(unseen, granted.token, EffectState.DONE)
+    assert await story.end(SagaState.HELD, reason="nobody knows") is SagaState.HELD
+
+    await story.conversation.record(unseen, 1, EffectState.DONE)
+
+    row = await story.row()
+    assert row["state"] == "HELD"
+
+
 async def test_a_doubt_settled_late_keeps_its_place_in_the_order(story: Story) -> None:
     lost = await story.lose()
     await story.conversation.claim(lost)

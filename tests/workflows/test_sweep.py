@@ -93,6 +93,19 @@ async def test_nothing_is_undone_where_temporal_does_not_know_the_session(
         assert not any(run.startswith("release") for run in runs())
 
 
+async def test_a_temporal_that_the_ledger_does_not_belong_to_is_believed_nothing(open_house, config: str) -> None:
+    async with open_house(RESERVE_AND_PAY, config=config) as house:
+        await terminated(house)
+        owner = await asyncpg.connect(house.database.owner_dsn)
+        await owner.execute("UPDATE holdfast.saga SET owner = 'a session of the Temporal that was lost'")
+        await owner.execute("UPDATE holdfast.meta SET cluster_id = 'the Temporal that was lost'")
+        await owner.close()
+        found = await house.holdfast.sweep()
+        assert (found.scanned, found.started, found.held) == (0, (), ())
+        assert "belongs to Temporal cluster `the Temporal that was lost`" in found.alarm
+        assert await sagas(house) == ["OPEN"]
+
+
 async def test_too_many_orphans_stop_the_sweep_until_a_person_says_so(open_house, config: str, runs: Runs) -> None:
     async with open_house(RESERVE_AND_PAY, config=config) as house:
         await terminated(house)

@@ -29,6 +29,7 @@ from holdfast_activities.saga_steps import StepExecutions
 from holdfast_activities.settle_effect import Settlements
 from holdfast_activities.tools.book import ToolBook
 from holdfast_activities.unwinding import Unwindings
+from holdfast_ledger.errors import WrongTemporal
 from holdfast_ledger.standing import read_standing
 from holdfast_ledger.stream import Flusher
 from holdfast_sagas.registry import serve
@@ -108,6 +109,16 @@ async def open_work(
         model = open_client(settings.model)
         opened.push_async_callback(model.close)
         flusher = await opened.enter_async_context(Flusher(ledger))
+
+        async def stranger() -> str:
+            """Temporal may be emptied, or another one answer, while this worker serves."""
+            try:
+                cluster_id, namespace = await identity(client)
+                await ledger.check(cluster_id=cluster_id, namespace=namespace)
+            except WrongTemporal as error:
+                return str(error)
+            return ""
+
         worker = f"{os.getpid()}@{socket.gethostname()}"
         calls = CallExecutions(
             ledger=ledger,
@@ -150,7 +161,7 @@ async def open_work(
             compensations=Compensations(calls.surroundings),
             settlements=Settlements(calls.surroundings),
             unwindings=Unwindings(ledger=ledger, lease=config.effects.lease, search_attributes=searchable),
-            orphans=Orphans(ledger.sagas, client),
+            orphans=Orphans(ledger.sagas, client, stranger),
         )
 
 

@@ -26,7 +26,10 @@ BY = "sweep"
 class Sweep:
     @workflow.run
     async def run(self, sweep: SweepInput) -> SweepResult:
-        scanned, orphans = await self._orphans(sweep)
+        scanned, orphans, alarm = await self._orphans(sweep)
+        if alarm:
+            workflow.set_current_details(alarm)
+            return SweepResult(scanned=scanned, alarm=alarm)
         lost = [orphan for orphan in orphans if orphan.what != "hold"]
         allowed = max(sweep.at_most, int(scanned * sweep.at_most_share))
         if len(lost) > allowed and not sweep.force:
@@ -41,7 +44,7 @@ class Sweep:
         held = [orphan.saga_id for orphan in orphans if orphan.what == "hold" and await self._hold(orphan)]
         return SweepResult(scanned=scanned, started=tuple(started), held=tuple(held))
 
-    async def _orphans(self, sweep: SweepInput) -> tuple[int, list[Orphan]]:
+    async def _orphans(self, sweep: SweepInput) -> tuple[int, list[Orphan], str]:
         queue = sweep.task_queue or workflow.info().task_queue
         scanned, orphans, after = 0, list[Orphan](), None
         while True:
@@ -55,8 +58,8 @@ class Sweep:
             scanned += page.scanned
             orphans += page.orphans
             after = page.next
-            if after is None:
-                return scanned, orphans
+            if after is None or page.alarm:
+                return scanned, orphans, page.alarm
 
     async def _take_over(self, orphan: Orphan) -> bool:
         """Start who goes on with it, beyond this sweep's own end. False: somebody has already."""

@@ -101,14 +101,16 @@ BEGIN
 END
 $$;
 
--- Lock the saga of an effect whose record may move it: a pivot, or one that was given up and may have landed late.
+-- Lock the saga of an effect whose record may move it: a pivot, one that was given up and may have landed late, or one
+-- for whose doubt the saga is held.
 CREATE FUNCTION holdfast.lock_moved_saga(of_effect text) RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
 DECLARE
     moved text;
 BEGIN
-    SELECT saga_id INTO moved FROM holdfast.effect
-    WHERE effect_id = of_effect AND (pivot OR state IN ('CANCELLED', 'UNKNOWN'));
+    SELECT e.saga_id INTO moved FROM holdfast.effect e JOIN holdfast.saga g ON g.id = e.saga_id
+    WHERE e.effect_id = of_effect
+      AND (e.pivot OR e.state IN ('CANCELLED', 'UNKNOWN') OR g.state = 'HELD' AND e.kind = 'call');
     IF NOT FOUND THEN
         RETURN false;
     END IF;
@@ -117,20 +119,21 @@ BEGIN
 END
 $$;
 
--- An effect is DONE whose saga is locked: it passed the pivot, or it landed late, and the unwind that had ended goes on.
--- Where it was undone unseen, nobody knows which came first.
+-- An effect is DONE whose saga is locked: it passed the pivot, or it landed late, and the unwind that had ended goes on;
+-- a saga that was held for the doubt about it is judged again. Where it was undone unseen, nobody knows which came first.
 CREATE FUNCTION holdfast.move_saga_of(s_key uuid, of_effect text, late boolean) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
 DECLARE
     e record;
     g holdfast.saga;
+    ended boolean;
 BEGIN
     SELECT saga_id, call, tool, tier, pivot INTO STRICT e FROM holdfast.effect WHERE effect_id = of_effect;
     IF e.pivot AND NOT late THEN
         PERFORM holdfast.pass_pivot(s_key, e.saga_id);
     END IF;
     SELECT * INTO STRICT g FROM holdfast.saga WHERE id = e.saga_id;
-    IF NOT late OR e.tier = 'read' OR g.state <> 'ABORTED' THEN
+    IF e.tier = 'read' OR g.state <> 'HELD' AND NOT (late AND g.state = 'ABORTED') THEN
         RETURN;
     ELSIF EXISTS (SELECT FROM holdfast.effect u WHERE u.undo_of = of_effect AND u.state = 'DONE') THEN
         PERFORM holdfast.end_saga(g.id, 'HELD', format(
@@ -138,6 +141,14 @@ BEGIN
         ));
         PERFORM holdfast.show_saga(g.id);
         PERFORM holdfast.say_saga_closed(s_key, g.id);
+    ELSIF g.state = 'HELD' THEN
+        ended := holdfast.judge_again(g);
+        SELECT * INTO STRICT g FROM holdfast.saga WHERE id = e.saga_id;
+        IF ended THEN
+            PERFORM holdfast.say_saga_closed(s_key, g.id);
+        ELSIF g.state = 'UNWINDING' THEN
+            PERFORM holdfast.say_unwinding(s_key, g.id, NULL);
+        END IF;
     ELSE
         PERFORM holdfast.set_unwinding(g.id, NULL, format('%s %s landed late', e.call, e.tool));
         PERFORM holdfast.say_unwinding(s_key, g.id, NULL);
