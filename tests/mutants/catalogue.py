@@ -30,6 +30,7 @@ TEST_CLAIMS = "tests/ledger/test_claims.py::"
 TEST_RECORDS = "tests/ledger/test_records.py::"
 TEST_FACTS = "tests/ledger/test_facts.py::"
 TEST_SAGAS = "tests/ledger/test_sagas.py::"
+TEST_OPERATIONS = "tests/ledger/test_operations.py::"
 TEST_PEOPLE = "tests/ledger/test_saga_people.py::"
 TEST_RULE = "tests/activities/tools/test_failure_rule.py::"
 TEST_STOP = "tests/activities/tools/test_cancellation.py::"
@@ -398,6 +399,20 @@ MUTANTS = (
         CLAIMS,
         "e.recovery = 'operator' AND (e.attempts_used > 0 OR coalesce(c.settles, false))",
         "e.recovery = 'operator' AND e.attempts_used > 0",
+    ),
+    _mutant(
+        "a step that lands late leaves its saga held for it",
+        TEST_SAGAS + "test_an_unwind_that_was_held_for_a_doubt_goes_on_when_the_step_lands_late",
+        SAGAS,
+        "        ended := holdfast.judge_again(g);",
+        "        ended := false;",
+    ),
+    _mutant(
+        "a request that ended over a running call is not judged again",
+        TEST_OPERATIONS + "test_a_request_that_ended_over_a_running_call_is_judged_again_when_it_lands",
+        SAGAS,
+        " OR g.state = 'HELD' AND e.kind = 'call'",
+        "",
     ),
     _mutant(
         "a saga commits in doubt",
