@@ -33,7 +33,7 @@ class PortChoice:
     """Ports for several servers at once, none given twice: not to two stacks that start together either.
 
     Between the choice and the server's own bind another stack could choose the port too, so it is marked by a UDP
-    socket of the same number, which every user sees and no crash leaves behind. Keep the choice as long as the servers.
+    socket of the same number, which every user sees and no crash leaves behind. Keep the choice while they run.
     """
 
     def __init__(self) -> None:
