@@ -369,8 +369,8 @@ MUTANTS = (
         "what lands late after an abort is forgotten",
         TEST_SAGAS + "test_a_step_that_lands_late_is_recorded_so_and_the_unwind_goes_on",
         SAGAS,
-        "    IF NOT late OR e.tier = 'read' OR g.state <> 'ABORTED' THEN",
-        "    IF true THEN",
+        "    IF e.tier = 'read' OR g.state <> 'HELD' AND NOT (late AND g.state = 'ABORTED') THEN",
+        "    IF e.tier = 'read' OR g.state <> 'HELD' THEN",
     ),
     _mutant(
         "a pivot does not end what can be undone",
