@@ -144,13 +144,13 @@ def test_taken_ports_are_avoided_unless_asked_for_by_number(home: Path, start_st
     assert code == 1
     assert f"Port {port} is taken" in printed
 
-    held = [socket.create_server(("127.0.0.1", port)) for port in (7233, 8233, 54329) if can_listen(port)]
+    held = [socket.create_server(("127.0.0.1", port)) for port in (7233, 8233, 15432) if can_listen(port)]
     try:
         ports = start_stack().ready().ports
     finally:
         for server in held:
             server.close()
-    assert not {ports.temporal, ports.temporal_ui, ports.postgres} & {7233, 8233, 54329}
+    assert not {ports.temporal, ports.temporal_ui, ports.postgres} & {7233, 8233, 15432}
 
 
 def can_listen(port: int) -> bool:

@@ -9,31 +9,34 @@ from holdfast_workers.stack.errors import StackError
 LOOPBACK = "127.0.0.1"
 
 
+def is_free(port: int) -> bool:
+    """Whether a server could listen on the loopback `port` now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
 def free_port() -> int:
-    """Any port, kept from everybody but a server for a while."""
-    return reserve(0)
-
-
-def reserve(port: int) -> int:
-    """Make sure that a server can listen on this loopback port, now and for a minute; 0: on any.
-
-    A connection left in TIME_WAIT keeps the kernel from giving the port to anybody's outgoing connection, while a
-    server may still listen there. Raises `OSError` where it is taken.
-    """
-    with socket.create_server((LOOPBACK, port)) as server:
-        taken: int = server.getsockname()[1]
-        with socket.create_connection((LOOPBACK, taken)) as client:
+    """A port that the kernel will not hand to anybody else for a while."""
+    with socket.create_server((LOOPBACK, 0)) as server:
+        port: int = server.getsockname()[1]
+        # A connection left in TIME_WAIT keeps other processes from being given the same port in the meantime.
+        with socket.create_connection((LOOPBACK, port)) as client:
             accepted, _ = server.accept()
             accepted.close()
             client.recv(1)
-    return taken
+    return port
 
 
 class PortChoice:
     """Ports for several servers at once, none given twice: not to two stacks that start together either.
 
-    Between the choice and the server's own bind another stack could choose the port too, so it is marked by a UDP
-    socket of the same number, which every user sees and no crash leaves behind. Keep the choice while they run.
+    Between the choice and the server's own bind the port is free for anybody, so it is marked by a UDP socket of
+    the same number, which every user sees and no crash leaves behind. Keep the choice as long as the servers.
     """
 
     def __init__(self) -> None:
@@ -54,7 +57,7 @@ class PortChoice:
         return self._give(free_port())
 
     def _is_free(self, port: int) -> bool:
-        return port not in self._given and self._mark(port) and _is_reserved(port)
+        return port not in self._given and is_free(port) and self._mark(port)
 
     def _mark(self, port: int) -> bool:
         mark = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -74,10 +77,3 @@ class PortChoice:
     def _give(self, port: int) -> int:
         self._given.add(port)
         return port
-
-
-def _is_reserved(port: int) -> bool:
-    try:
-        return reserve(port) == port
-    except OSError:
-        return False

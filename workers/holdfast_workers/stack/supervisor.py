@@ -180,6 +180,8 @@ class Supervisor:
 def choose_ports(plan: StackPlan, former: Ports | None, choice: ports.PortChoice) -> Ports:
     """Those of the last run where free, so that clients need not notice a restart; else the usual, else any.
 
+    The usual ones lie below the range from which kernels take the ports of outgoing connections.
+
     Raises `StackError` if the port asked for is taken.
     """
     if plan.temporal_port is not None:
@@ -190,7 +192,7 @@ def choose_ports(plan: StackPlan, former: Ports | None, choice: ports.PortChoice
         temporal=temporal,
         temporal_ui=choice.first_free(former.temporal_ui if former else None, temporal + 1000),
         temporal_http=choice.first_free(former.temporal_http if former else None),
-        postgres=choice.first_free(former.postgres if former else None, 54329),
+        postgres=choice.first_free(former.postgres if former else None, 15432),
         services={
             one.name: choice.first_free(
                 former.services.get(one.name) if former else None,
