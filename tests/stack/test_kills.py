@@ -13,7 +13,8 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import httpx2
 import pytest
 from temporalio.service import RPCError
 
+from holdfast.errors import HoldfastError
 from holdfast.messages import Principal
 from holdfast_ledger.verify import verify_session
 from holdfast_ledger.views import Session
@@ -46,6 +48,16 @@ class Stack:
 
     home: Path
     settings: Settings | None = None
+    clients: list[Holdfast] = field(default_factory=list)
+
+    @property
+    def client(self) -> Holdfast:
+        """Reaches it where it is now: a stack that starts again may find its ports taken by somebody else."""
+        return self.clients[-1]
+
+    async def leave(self) -> None:
+        for client in self.clients:
+            await client.close()
 
     async def up(self) -> None:
         """Start it, or what of it does not run."""
@@ -54,6 +66,7 @@ class Stack:
         beside = await asyncio.to_thread(Parts(self.home).start)
         self.settings = client_settings(Settings.load(os.environ, home=self.home), beside)
         self.desk = beside.addresses.services[DESK]
+        self.clients.append(await Holdfast.connect(self.settings))
 
     async def kill(self, kind: str) -> None:
         """SIGKILL to the process of this kind that lives now; start again what nobody else does."""
@@ -103,6 +116,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
             await stack.up()
             yield stack
         finally:
+            await stack.leave()
             await asyncio.to_thread(stop_running, stack.home)
 
 
@@ -123,32 +137,30 @@ async def run(stack: Stack, kills: Sequence[tuple[int, str]] = ()) -> Ran:
     """The demo's session, to its end. `kills`: once the ledger has so many entries of it, this kind dies."""
     await stack.restore()
     since = max((entry["seq"] for entry in await stack.log()), default=0)
-    assert stack.settings
     killed: list[str] = []
-    async with await Holdfast.connect(stack.settings) as client:
-        principal = Principal(requested_by="ann")
-        session_id = (
-            await client.start(MESSAGE, agent=AGENT, principal=principal, close_when_idle=True)
-        ).session_id
-        approving = asyncio.create_task(approve(client, session_id))
-        try:
-            for entries, kind in kills:
-                if await until_told(client, session_id, entries):
-                    killed.append(kind)
-                await stack.kill(kind)
-            session = await until_ended(client, session_id)
-        finally:
-            approving.cancel()
-            await asyncio.gather(approving, return_exceptions=True)
-        verified = await patiently(lambda: verify_session(client.ledger.database, session_id))
-        carried_out = [entry for entry in await stack.log(since=since) if entry["outcome"] == "carried_out"]
-        return Ran(
-            session=session,
-            entries=verified.entries,
-            requests=Counter(request_of(entry) for entry in carried_out),
-            problem=verified.problem,
-            killed=killed,
-        )
+    principal = Principal(requested_by="ann")
+    session_id = (
+        await stack.client.start(MESSAGE, agent=AGENT, principal=principal, close_when_idle=True)
+    ).session_id
+    approving = asyncio.create_task(approve(stack, session_id))
+    try:
+        for entries, kind in kills:
+            if await until_told(stack, session_id, entries):
+                killed.append(kind)
+            await stack.kill(kind)
+        session = await until_ended(stack, session_id)
+    finally:
+        approving.cancel()
+        await asyncio.gather(approving, return_exceptions=True)
+    verified = await patiently(lambda: verify_session(stack.client.ledger.database, session_id))
+    carried_out = [entry for entry in await stack.log(since=since) if entry["outcome"] == "carried_out"]
+    return Ran(
+        session=session,
+        entries=verified.entries,
+        requests=Counter(request_of(entry) for entry in carried_out),
+        problem=verified.problem,
+        killed=killed,
+    )
 
 
 def request_of(entry: dict[str, Any]) -> str:
@@ -157,34 +169,36 @@ def request_of(entry: dict[str, Any]) -> str:
     return f"{entry['method']} {entry['path']} {json.dumps(said, sort_keys=True)}"
 
 
-async def approve(client: Holdfast, session_id: str) -> None:
+async def approve(stack: Stack, session_id: str) -> None:
     """Allow what is asked, by signal, until it is heard."""
-    handle = client.temporal.get_workflow_handle(session_id)
     while True:
-        for asked in await patiently(lambda: client.reader.approvals(session_id=session_id)):
-            try:
+        with suppress(HoldfastError, RPCError):  # Temporal or Postgres is away
+            handle = stack.client.temporal.get_workflow_handle(session_id)
+            for asked in await stack.client.reader.approvals(session_id=session_id):
                 await handle.signal("approve", {"call": asked.call, "digest": asked.digest, "by": "ann"})
-            except RPCError:
-                continue  # Temporal is away
         await asyncio.sleep(0.2)
 
 
-async def until_told(client: Holdfast, session_id: str, entries: int) -> bool:
+async def until_told(stack: Stack, session_id: str, entries: int) -> bool:
     """Wait until the ledger has so many entries; False if the session ended before."""
 
     async def told() -> Session | None:
-        session = await patiently(lambda: client.reader.session(session_id))
-        seen = await patiently(lambda: client.reader.timeline(session_id))
-        return session if session.status.ended or len(seen) >= entries else None
+        with suppress(HoldfastError):
+            reader = stack.client.reader
+            session, seen = await reader.session(session_id), await reader.timeline(session_id)
+            return session if session.status.ended or len(seen) >= entries else None
+        return None
 
     reached = await until(told, f"{entries} entries of {session_id}", within=SESSION_WITHIN_S)
     return not reached.status.ended
 
 
-async def until_ended(client: Holdfast, session_id: str) -> Session:
+async def until_ended(stack: Stack, session_id: str) -> Session:
     async def ended() -> Session | None:
-        session = await patiently(lambda: client.reader.session(session_id))
-        return session if session.status.ended else None
+        with suppress(HoldfastError):
+            session = await stack.client.reader.session(session_id)
+            return session if session.status.ended else None
+        return None
 
     return await until(ended, f"{session_id} to end", within=SESSION_WITHIN_S)
 
