@@ -29,7 +29,7 @@ async def per_turn(place: Place, *, turns: int) -> dict[str, float]:
     settings = place.settings(QUEUE)
     async with await Holdfast.connect(settings) as client:  # outside: its own statements are not the worker's
         with counted() as counts:
-            plugin = HoldfastPlugin(settings)
+            plugin = HoldfastPlugin(settings, sweep_every=None)
             worker = build_worker(await connect_temporal(settings.temporal, plugins=[plugin]), task_queue=QUEUE)
             async with worker:
                 own = Own(Holdfast(client.temporal, client.ledger, task_queue=QUEUE))

@@ -273,7 +273,7 @@ def house_opener(
                 ),
                 model=ModelSettings(provider="gateway", base_url=model.url, scripted=True),
             )
-            plugin = HoldfastPlugin(settings)
+            plugin = HoldfastPlugin(settings, sweep_every=None)
             temporal = await connect_temporal(settings.temporal, plugins=[plugin])
             async with await Holdfast.connect(settings) as holdfast:
                 house = House(

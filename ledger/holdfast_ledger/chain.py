@@ -117,16 +117,6 @@ def _prefixed(value: str | bytes | int | None) -> bytes:
     return (_LENGTHS[length] if length < 4096 else length.to_bytes(8, "big")) + data
 
 
-def verify_chain(chain: Chain, entries: Iterable[ChainEntry], claims: Iterable[Point] = ()) -> Verdict:
-    """Compare a session's entries, oldest first, with each other and with where the chain says it stands.
-
-    `claims`: what checkpoints say of the chain.
-    """
-    check = ChainCheck(chain, claims=claims)
-    check.read(entries)
-    return check.verdict()
-
-
 class ChainCheck:
     """One chain being verified, entry by entry, up to the first that is bad.
 

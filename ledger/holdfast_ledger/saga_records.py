@@ -171,11 +171,10 @@ class UnfinishedSaga:
 
 @dataclass(frozen=True, kw_only=True)
 class UnfinishedSagas:
-    """A page. `next` is the cursor of the one after it; `open_total` counts all there are."""
+    """A page. `next` is the cursor of the one after it."""
 
     sagas: tuple[UnfinishedSaga, ...] = ()
     next: str | None = None
-    open_total: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -284,7 +284,6 @@ class Sagas:
         return UnfinishedSagas(
             sagas=found,
             next=f"{rows[-1]['opened_at'].isoformat()} {rows[-1]['saga_id']}" if full else None,
-            open_total=rows[0]["open_total"] if rows else 0,
         )
 
 

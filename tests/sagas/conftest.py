@@ -216,7 +216,7 @@ async def opened(
         )
         losses = Losses()
         temporal = await connect_temporal(
-            settings.temporal, plugins=[HoldfastPlugin(settings, faults=losses.reach)]
+            settings.temporal, plugins=[HoldfastPlugin(settings, faults=losses.reach, sweep_every=None)]
         )
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(os.environ, "TRAVEL_DESK_URL", desk.url)

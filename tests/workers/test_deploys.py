@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from holdfast.facts import Kind
@@ -16,6 +17,7 @@ from holdfast_sagas import Registry
 from holdfast_workers.config_file import load_config
 from holdfast_workers.deploys import BuildLacksCode, Missing, missing_code
 from holdfast_workers.plugin import HoldfastPlugin
+from holdfast_workers.sweeping import schedule_id
 from holdfast_workers.temporal import connect_temporal
 from holdfast_workers.worker import build_worker
 from tests.conftest import House
@@ -126,6 +128,8 @@ async def test_a_worker_of_such_a_build_refuses_to_serve_until_each_saga_is_waiv
         deploy(WITHOUT)
         with pytest.raises(BuildLacksCode, match=f"saga {saga} .* needs the undo `give_back` version 1"):
             await (await another_worker(house)).run()
+        with pytest.raises(RPCError, match="not found"):  # whoever may not serve has nothing swept either
+            await house.temporal.get_schedule_handle(schedule_id(house.settings.task_queue)).describe()
 
         ledger = house.holdfast.ledger
         session = saga.partition("/")[0]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 import asyncpg
 import pytest
 from temporalio.client import WorkflowExecutionStatus
+from temporalio.service import RPCError
 
 from holdfast.saga_contracts import SWEEP_WORKFLOW, SweepInput, SweepResult, unwind_id
 from holdfast.states import SagaState
 from holdfast_activities.orphans import Fate, judge
 from holdfast_ledger.saga_records import UnfinishedSaga
+from holdfast_workers.plugin import HoldfastPlugin
 from holdfast_workers.sweeping import ensure_schedule, schedule_id
+from holdfast_workers.temporal import connect_temporal
+from holdfast_workers.worker import build_worker
 from tests.conftest import House
 from tests.waiting import until
 from tests.workflows.conftest import Runs
@@ -154,6 +158,21 @@ async def test_the_schedule_is_made_once_takes_a_new_interval_and_stays_paused(o
         found = (await made.describe()).schedule
         (interval,) = found.spec.intervals
         assert (interval.every, found.state.paused) == (timedelta(hours=2), True)
+
+
+async def test_any_worker_of_the_plugin_keeps_the_schedule_of_its_queue(open_house, config: str) -> None:
+    async with open_house(FINISHED, config=config, work=False) as house:
+        client = await connect_temporal(house.settings.temporal, plugins=[HoldfastPlugin(house.settings)])
+        made = client.get_schedule_handle(schedule_id(house.settings.task_queue))
+
+        async def kept() -> bool:
+            with suppress(RPCError):
+                return bool((await made.describe()).schedule.spec.intervals)
+            return False
+
+        async with build_worker(client, task_queue=house.settings.task_queue):
+            await until(kept, "the schedule")
+        await made.delete()
 
 
 ROW = UnfinishedSaga(

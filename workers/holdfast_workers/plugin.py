@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 from temporalio import activity
@@ -48,6 +49,7 @@ from holdfast_activities.faults import FaultPoints, no_faults
 from holdfast_workers.converter import data_converter
 from holdfast_workers.sandbox import sandboxed_runner
 from holdfast_workers.settings import Settings
+from holdfast_workers.sweeping import DEFAULT_EVERY, ensure_schedule
 from holdfast_workers.telemetry.worker import OFF, WorkerTelemetry
 from holdfast_workers.work import Work, open_work
 from holdfast_workflows.saga_run import SagaRun
@@ -71,15 +73,18 @@ class HoldfastPlugin(SimplePlugin):
         *,
         telemetry: WorkerTelemetry = OFF,
         faults: FaultPoints = no_faults,
+        sweep_every: timedelta | None = DEFAULT_EVERY,
     ) -> None:
         """Args:
         settings: what the worker's activities use; None for a client or replayer that runs no activity.
+        sweep_every: how often sagas are looked for whose workflow died; None leaves the queue's schedule alone.
         telemetry: the worker's, from `holdfast_workers.telemetry.worker.open_telemetry`.
         faults: for tests of Holdfast itself, which lose a worker at a fault point.
         """
         self._settings = settings
         self._telemetry = telemetry
         self._faults = faults
+        self._sweep_every = sweep_every
         self._desk = Desk()
         super().__init__(
             "holdfast",
@@ -102,6 +107,8 @@ class HoldfastPlugin(SimplePlugin):
             task_queue=worker.task_queue,
         )
         async with opening as self._desk.work:
+            if self._sweep_every is not None:
+                await ensure_schedule(worker.client, worker.task_queue, self._sweep_every)
             await super().run_worker(worker, next)
 
 

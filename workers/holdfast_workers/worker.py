@@ -24,7 +24,7 @@ from holdfast_activities.faults import FaultPoints, no_faults
 from holdfast_workers.health import serve_health
 from holdfast_workers.plugin import HoldfastPlugin
 from holdfast_workers.settings import Settings, SettingsError
-from holdfast_workers.sweeping import DEFAULT_EVERY, ensure_schedule
+from holdfast_workers.sweeping import DEFAULT_EVERY
 from holdfast_workers.telemetry.worker import open_telemetry
 from holdfast_workers.temporal import connect_temporal, logging_runtime
 
@@ -96,13 +96,13 @@ async def run(
         ConfigError, DeclarationError: an agent or tool of the configuration cannot be used.
     """
     telemetry = open_telemetry(os.environ, provider=settings.model.provider)
-    plugin = HoldfastPlugin(settings, telemetry=telemetry, faults=faults)
+    sweep_every = (worker_settings or WorkerSettings()).sweep_every
+    plugin = HoldfastPlugin(settings, telemetry=telemetry, faults=faults, sweep_every=sweep_every)
     async with AsyncExitStack() as until_stopped:
         until_stopped.callback(telemetry.close)
         runtime = telemetry.runtime or logging_runtime()
         client = await connect_temporal(settings.temporal, plugins=[plugin], runtime=runtime)
         worker = build_worker(client, task_queue=settings.task_queue, settings=worker_settings)
-        await ensure_schedule(client, settings.task_queue, (worker_settings or WorkerSettings()).sweep_every)
         if health_port is not None:
             await until_stopped.enter_async_context(serve_health(health_port, lambda: worker.is_running))
         stopped = until_stopped.enter_context(_stop_signals())

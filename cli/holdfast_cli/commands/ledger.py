@@ -15,8 +15,8 @@ from holdfast_cli.finding import find_session, reader_of, told_of_reading
 if TYPE_CHECKING:
     from holdfast_ledger.views import Entry
 
-FIELDS = {
-    "seq": "number in the session's chain, from 1",
+COLUMNS = {
+    "seq": "number in the session's chain, from 1, without gaps",
     "kind": "what it says",
     "at": "when it happened",
     "recorded_at": "when the database wrote it",
@@ -31,6 +31,10 @@ FIELDS = {
     "actor": "who did it",
     "args_digest": "salted digest of the call's arguments",
     "latency": "seconds it took",
+}
+"""What every entry has, whoever prints it."""
+FIELDS = {
+    **COLUMNS,
     "body": "the rest; null where it is encrypted and this process has no master key",
     "hash": "over everything stored of it and the hash before",
 }

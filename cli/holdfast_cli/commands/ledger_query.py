@@ -9,6 +9,7 @@ import click
 from holdfast_cli.app import App
 from holdfast_cli.asking import pairs
 from holdfast_cli.commanding import command, pass_app
+from holdfast_cli.commands.ledger import COLUMNS
 from holdfast_cli.exits import Exit
 from holdfast_cli.finding import find_session, parse_since
 
@@ -19,21 +20,7 @@ FIELDS = {
     "cursor": "where it stands; `ledger query --before` and `ledger tail --after` go on from it",
     "session_id": "its session; `@operations` is what people did beside any session",
     "agent": "the session's agent",
-    "seq": "number in the session's chain, from 1, without gaps",
-    "kind": "what it says",
-    "at": "when it happened",
-    "recorded_at": "when the database wrote it",
-    "turn": "its turn",
-    "call": "TURN.INDEX",
-    "effect_id": "its effect",
-    "token": "the attempt's number",
-    "saga_id": "its saga",
-    "tool": "its tool",
-    "tier": "its risk",
-    "outcome": "how it came out",
-    "actor": "who did it",
-    "args_digest": "salted digest of the call's arguments",
-    "latency": "seconds it took",
+    **COLUMNS,
     "fact_key": "what makes telling it twice one entry",
     "key_id": "the key its body is encrypted with; null where it is plain",
     "body": "the rest, as stored; null where it is encrypted",

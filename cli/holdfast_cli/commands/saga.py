@@ -42,8 +42,11 @@ STEP_FIELDS = (
     "state",
     "order",
     "undo_tool",
+    "undo_by",
     "undo_state",
     "undo_said",
+    "undo_attempts",
+    "undone_at",
     "waived",
 )
 SHOW_FIELDS = {

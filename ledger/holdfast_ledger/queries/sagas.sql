@@ -60,9 +60,7 @@ FROM holdfast.effect e JOIN holdfast.session s USING (session_key) WHERE e.effec
 -- Neither ended nor waiting for a person, oldest first, from a time and an id on.
 SELECT g.id AS saga_id, s.id AS session_id, g.state, coalesce(g.owner, s.id) AS owner,
        coalesce(g.owner_run, s.first_run_id) AS owner_run, g.name IS NOT NULL AS code_defined,
-       g.passed_pivot_at IS NOT NULL AS past_pivot, g.opened_at,
-       (SELECT count(*) FROM holdfast.saga o
-        WHERE o.state IN ('OPEN', 'COMMITTING', 'UNWINDING', 'FORWARD_PENDING')) AS open_total
+       g.passed_pivot_at IS NOT NULL AS past_pivot, g.opened_at
 FROM holdfast.saga g JOIN holdfast.session s USING (session_key)
 WHERE g.state IN ('OPEN', 'COMMITTING', 'UNWINDING', 'FORWARD_PENDING')
   AND g.opened_at <= clock_timestamp() - $1::interval

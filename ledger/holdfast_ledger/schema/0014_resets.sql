@@ -15,6 +15,14 @@ BEGIN
     IF NOT FOUND THEN
         RETURN NULL;  -- this turn was begun before
     END IF;
+    IF NOT EXISTS (  -- as in every turn of a session that was never reset: two looks into indexes
+        SELECT FROM holdfast.effect e WHERE e.session_key = s_key AND e.turn >= c.turn AND e.kind = 'call'
+    ) AND NOT EXISTS (
+        SELECT FROM holdfast.saga g
+        WHERE g.session_key = s_key AND g.id <> c.saga_id AND g.state NOT IN ('COMMITTED', 'ABORTED')
+    ) THEN
+        RETURN NULL;
+    END IF;
     SELECT array_agg(e.effect_id ORDER BY e.turn, e.call), array_agg(e.call || ' ' || e.tool ORDER BY e.turn, e.call)
     INTO steps, names
     FROM holdfast.effect e JOIN holdfast.saga g ON g.id = e.saga_id
