@@ -4,8 +4,7 @@ Nothing here does I/O or reads a clock, so workflow code may call all of it.
 """
 
 from holdfast.errors import DeclarationError, HoldfastError, ToolError, ToolRefused, ToolUnavailable
-from holdfast.states import CallStatus, EffectState, RecoveryClass, SessionStatus, Tier
-from holdfast.tools import (
+from holdfast.recovery import (
     DidNotHappen,
     Idempotent,
     Inconclusive,
@@ -14,11 +13,10 @@ from holdfast.tools import (
     Operator,
     Probe,
     Retry,
-    Tool,
-    ToolContext,
     Transactional,
-    tool,
 )
+from holdfast.states import CallStatus, EffectState, RecoveryClass, SessionStatus, Tier
+from holdfast.tools import Tool, ToolContext, tool
 
 __all__ = [
     "CallStatus",

@@ -20,8 +20,9 @@ from holdfast import ids
 from holdfast.catalogue import Catalogue, ToolCard
 from holdfast.contracts import REOPENED, CallOutcome, ExecuteCall
 from holdfast.errors import DeclarationError
+from holdfast.recovery import Landed, Probe
 from holdfast.states import CallStatus, EffectState
-from holdfast.tools import Landed, Probe, Tool
+from holdfast.tools import Tool
 from holdfast_activities.calls import found, probing
 from holdfast_activities.calls.probing import Asked
 from holdfast_activities.calls.surroundings import Surroundings

@@ -16,8 +16,9 @@ from pydantic import BaseModel
 from pydantic.errors import PydanticUserError
 
 from holdfast.errors import DeclarationError
+from holdfast.recovery import Never
 from holdfast.states import Tier
-from holdfast.tools import Never, Tool
+from holdfast.tools import Tool
 from holdfast_sagas.source import source_digest
 from holdfast_sagas.steps import Role, ToolName, tool_name
 

@@ -17,9 +17,9 @@ from temporalio.client import Client
 from holdfast import ids
 from holdfast.contracts import REOPENED, CallOutcome, TurnResult
 from holdfast.errors import DeclarationError
+from holdfast.recovery import DidNotHappen, Landed, Probe
 from holdfast.saga_contracts import StepOutcome, unwind_id
 from holdfast.states import CallStatus, EffectState
-from holdfast.tools import DidNotHappen, Landed, Probe
 from holdfast_activities.calls import probing
 from holdfast_activities.calls.probing import Asked
 from holdfast_activities.calls.surroundings import Surroundings

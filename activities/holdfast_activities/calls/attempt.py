@@ -23,8 +23,9 @@ from holdfast import ids
 from holdfast.catalogue import Catalogue, ToolCard
 from holdfast.contracts import CallOutcome
 from holdfast.errors import DeclarationError
+from holdfast.recovery import Landed
 from holdfast.states import CallStatus, EffectState, RecoveryClass, Tier
-from holdfast.tools import Landed, Tool, ToolContext
+from holdfast.tools import Tool, ToolContext
 from holdfast_activities.calls import endings, probing, running
 from holdfast_activities.calls.context import context_of
 from holdfast_activities.calls.endings import Ending

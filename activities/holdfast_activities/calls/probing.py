@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from holdfast.catalogue import Catalogue, ToolCard
-from holdfast.tools import DidNotHappen, Inconclusive, Landed, Probe, Tool, ToolContext
+from holdfast.recovery import DidNotHappen, Inconclusive, Landed, Probe
+from holdfast.tools import Tool, ToolContext
 from holdfast_activities.calls import running
 from holdfast_activities.calls.context import context_of
 from holdfast_activities.calls.outgoing import Outgoing, client_for

@@ -19,8 +19,9 @@ from holdfast.config import Config
 from holdfast.errors import DeclarationError
 from holdfast.ids import canonical, digest
 from holdfast.messages import Principal
+from holdfast.recovery import Idempotent, Never
 from holdfast.states import RecoveryClass, Tier
-from holdfast.tools import Idempotent, Never, Tool
+from holdfast.tools import Tool
 from holdfast_activities.tools import entries
 from holdfast_activities.tools.builtin import ABORT_REQUEST, BUILTIN, READ_RESULT
 from holdfast_activities.tools.saga_tools import saga_named, saga_tool, sagas_of

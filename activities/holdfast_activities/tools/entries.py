@@ -6,8 +6,9 @@ from typing import Any
 
 from holdfast.config import ToolEntry
 from holdfast.errors import DeclarationError
+from holdfast.recovery import Idempotent, Never, Operator, Probe, Recovery, Retry, Transactional
 from holdfast.states import RecoveryClass, Tier
-from holdfast.tools import Idempotent, Never, Operator, Probe, Recovery, Retry, Tool, Transactional, redeclare, tool
+from holdfast.tools import Tool, redeclare, tool
 from holdfast_activities.tools.sources import load, load_function
 
 _AS_GIVEN = (

@@ -9,8 +9,9 @@ from typing import Any, Literal, get_type_hints
 from pydantic.errors import PydanticUserError
 
 from holdfast.errors import DeclarationError
+from holdfast.recovery import Idempotent, Never, Operator
 from holdfast.states import Tier
-from holdfast.tools import Idempotent, Never, Operator, Tool
+from holdfast.tools import Tool
 from holdfast_activities.tools.book import ToolBook
 from holdfast_activities.tools.builtin import BUILTIN
 

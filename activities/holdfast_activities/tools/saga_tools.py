@@ -13,8 +13,9 @@ from pydantic import BaseModel
 from holdfast.catalogue import SAGA_SOURCE
 from holdfast.config import Config
 from holdfast.errors import DeclarationError
+from holdfast.recovery import Operator
 from holdfast.states import Tier
-from holdfast.tools import DEFAULT_ATTEMPTS, DEFAULT_RESULT_CAP, DEFAULT_TIMEOUT, Operator, Tool
+from holdfast.tools import DEFAULT_ATTEMPTS, DEFAULT_RESULT_CAP, DEFAULT_TIMEOUT, Tool
 from holdfast_activities.tools.sources import load
 from holdfast_sagas import Registry, SagaDefinition
 from holdfast_sagas.shipped import SHIPPED

@@ -15,8 +15,9 @@ from temporalio.testing import ActivityEnvironment
 
 from holdfast.config import EffectSettings
 from holdfast.contracts import REOPENED, CallOutcome
+from holdfast.recovery import DidNotHappen, Inconclusive, Landed, Probe
 from holdfast.states import CallStatus
-from holdfast.tools import DidNotHappen, Inconclusive, Landed, Probe, Tool
+from holdfast.tools import Tool
 from holdfast_activities.execute_call import CallExecutions
 from holdfast_activities.probe_call import LONGEST_PAUSE, Probings, growing
 from holdfast_ledger.database import named_sql

@@ -13,7 +13,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from holdfast import Idempotent, Never, Operator, Probe, ToolContext, ToolRefused, tool
-from holdfast.tools import DidNotHappen, Inconclusive, Landed, Transactional
+from holdfast.recovery import DidNotHappen, Inconclusive, Landed, Transactional
 from holdfast_workers.chaos.services import UNDO_OF
 
 TIMEOUT = "8s"

@@ -17,7 +17,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from holdfast.errors import ToolRefused
-from holdfast.tools import Idempotent, Never, ToolContext, tool
+from holdfast.recovery import Idempotent, Never
+from holdfast.tools import ToolContext, tool
 from holdfast_activities.tools.builtin.files import MAX_READ_BYTES, WorkspacePath, text_of, workspace_of
 from holdfast_activities.tools.builtin.workspace import Entry, OutcomeInDoubt, Workspace, read_at, write_at
 

@@ -15,8 +15,9 @@ from pydantic import Field
 
 from holdfast.config import HttpSettings
 from holdfast.errors import ToolRefused
+from holdfast.recovery import Never, Operator
 from holdfast.states import Tier
-from holdfast.tools import Never, Operator, ToolContext, tool
+from holdfast.tools import ToolContext, tool
 from holdfast_activities.resources import resources
 from holdfast_activities.tools.builtin.addresses import allowed, resolve
 
