@@ -46,8 +46,9 @@ types: setup ## mypy, strict
 check: lint types ## all static checks
 
 # Hashes and names only: a lock must work with whatever package index a machine is set up for.
-COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-    --no-emit-find-links --no-annotate --no-header
+# One version of each package for every Python, so that what was tested is what runs.
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+    --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
 lock: setup ## compile the three requirements files again
 	$(COMPILE) pyproject.toml --extra local --extra dev --output-file requirements.lock
