@@ -1,8 +1,9 @@
 """The model of the benchmark: the Messages API over HTTP, thinking for no time at all.
 
 It is as light as it can be, since whatever it takes is taken from both sides and would flatter the slower one.
-`work N` is answered with N calls of `look`, one a turn, and a last word; `stream N MS` with N pieces of text, one
-every MS milliseconds, each the time in nanoseconds at which it was written.
+`work N` is answered with N calls of `look`, one a turn, and a last word; `pay N` with as many of `pay`; `stream N
+MS` with N pieces of text, one every MS milliseconds, each the time in nanoseconds at which it was written. `say N`,
+heard where it comes last, is answered with `heard N` and a count of tokens that grows as the request does.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ import uvicorn
 from holdfast_workers.scripted_model.wire import event
 from holdfast_workers.stack.ports import LOOPBACK
 
-ASKED = re.compile(r"(?P<verb>work|stream) (?P<number>\d+) ?(?P<every_ms>\d*)")
+ASKED = re.compile(r"(?P<verb>work|pay|stream) (?P<number>\d+) ?(?P<every_ms>\d*)")
+SAID = re.compile(r"say (\d+)")
 USAGE = {"input_tokens": 100, "output_tokens": 10}
+BYTES_PER_TOKEN = 4
+CALLED = {"work": "look", "pay": "pay"}
 EVENTS = [(b"content-type", b"text/event-stream")]
 
 
@@ -32,14 +36,19 @@ async def app(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
         await send({"type": "http.response.body", "body": b""})
         return
     messages = json.loads(body)["messages"]
-    asked = ASKED.search(json.dumps(messages[0]["content"]))
-    assert asked is not None, "the benchmark asks for `work N` or `stream N MS`"
-    number, position = int(asked["number"]), sum(message["role"] == "assistant" for message in messages)
     await send({"type": "http.response.start", "status": 200, "headers": EVENTS})
+    if said := SAID.search(json.dumps(messages[-1]["content"])):
+        answer = b"".join(_text(int(said[1]), f"heard {said[1]}", tokens=len(body) // BYTES_PER_TOKEN))
+        await send({"type": "http.response.body", "body": answer})
+        return
+    asked = ASKED.search(json.dumps(messages[0]["content"]))
+    assert asked is not None, "the benchmark asks for `work N`, `pay N`, `stream N MS` or `say N`"
+    number, position = int(asked["number"]), sum(message["role"] == "assistant" for message in messages)
     if asked["verb"] == "stream":
         await _stream(send, number, int(asked["every_ms"]) / 1000)
-    else:
-        await send({"type": "http.response.body", "body": b"".join(_turn(position, last=position >= number))})
+        return
+    turn = _text(position, "Done.") if position >= number else _call(position, CALLED[asked["verb"]])
+    await send({"type": "http.response.body", "body": b"".join(turn)})
 
 
 async def _body(receive: Any) -> bytes:
@@ -51,33 +60,37 @@ async def _body(receive: Any) -> bytes:
             return b"".join(parts)
 
 
-def _turn(position: int, *, last: bool) -> Iterator[bytes]:
-    if last:
-        yield from _answer(position, {"type": "text", "text": ""}, ({"type": "text_delta", "text": "Done."},))
-        return
-    call = {"type": "tool_use", "id": f"toolu_{position:06}", "name": "look", "input": {}}
-    arguments = json.dumps({"what": f"room {position}"})
-    yield from _answer(position, call, ({"type": "input_json_delta", "partial_json": arguments},))
+def _text(position: int, text: str, *, tokens: int = USAGE["input_tokens"]) -> Iterator[bytes]:
+    delta = {"type": "text_delta", "text": text}
+    yield from _answer(position, {"type": "text", "text": ""}, delta, tokens=tokens)
 
 
-def _answer(position: int, block: dict[str, Any], deltas: tuple[dict[str, Any], ...]) -> Iterator[bytes]:
-    yield _opening(position)
+def _call(position: int, tool: str) -> Iterator[bytes]:
+    block = {"type": "tool_use", "id": f"toolu_{position:06}", "name": tool, "input": {}}
+    delta = {"type": "input_json_delta", "partial_json": json.dumps({"what": f"room {position}"})}
+    yield from _answer(position, block, delta)
+
+
+def _answer(
+    position: int, block: dict[str, Any], delta: dict[str, Any], *, tokens: int = USAGE["input_tokens"]
+) -> Iterator[bytes]:
+    yield _opening(position, tokens)
     yield event("content_block_start", index=0, content_block=block)
-    for delta in deltas:
-        yield event("content_block_delta", index=0, delta=delta)
-    yield _closing("tool_use" if block["type"] == "tool_use" else "end_turn")
+    yield event("content_block_delta", index=0, delta=delta)
+    yield _closing("tool_use" if block["type"] == "tool_use" else "end_turn", tokens)
 
 
-def _opening(position: int) -> bytes:
+def _opening(position: int, tokens: int = USAGE["input_tokens"]) -> bytes:
     message = {"id": f"msg_{position:06}", "type": "message", "role": "assistant", "model": "scripted"}
-    return event("message_start", message={**message, "content": [], "stop_reason": None, "usage": USAGE})
+    usage = {**USAGE, "input_tokens": tokens}
+    return event("message_start", message={**message, "content": [], "stop_reason": None, "usage": usage})
 
 
-def _closing(stop_reason: str) -> bytes:
+def _closing(stop_reason: str, tokens: int = USAGE["input_tokens"]) -> bytes:
     delta = {"stop_reason": stop_reason, "stop_sequence": None}
     return (
         event("content_block_stop", index=0)
-        + event("message_delta", delta=delta, usage=USAGE)
+        + event("message_delta", delta=delta, usage={**USAGE, "input_tokens": tokens})
         + event("message_stop")
     )
 
