@@ -10,6 +10,8 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client
 
+from benchmarks.billing import actions
+
 
 @dataclass(frozen=True)
 class TurnCost:
@@ -18,29 +20,24 @@ class TurnCost:
     events: int
     size: int
     seconds: float
+    actions: int
+    """That Temporal Cloud would bill."""
+    continued: bool
+    """The session continued as new in it."""
 
 
 async def turn_costs(client: Client, workflow_id: str, model_activity: str) -> list[TurnCost]:
     """The costs of all turns but the last, which ends otherwise, over all runs of the workflow's chain."""
-    events = await _events(client, workflow_id)
+    return costs_in(await events_of(client, workflow_id), model_activity)
+
+
+def costs_in(events: Sequence[HistoryEvent], model_activity: str) -> list[TurnCost]:
+    """The same, of events that were read before."""
     begins = [index for index, event in enumerate(events) if _schedules(event, model_activity)]
-    return [_cost(events[begin : end + 1]) for begin, end in pairwise(begins)]
+    return [_cost(events[begin:end], events[end]) for begin, end in pairwise(begins)]
 
 
-def _schedules(event: HistoryEvent, activity: str) -> bool:
-    return (
-        event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
-        and event.activity_task_scheduled_event_attributes.activity_type.name == activity
-    )
-
-
-def _cost(events: Sequence[HistoryEvent]) -> TurnCost:
-    *turn, following = events
-    nanoseconds = following.event_time.ToNanoseconds() - turn[0].event_time.ToNanoseconds()
-    return TurnCost(len(turn), sum(event.ByteSize() for event in turn), nanoseconds / 1e9)
-
-
-async def _events(client: Client, workflow_id: str) -> list[HistoryEvent]:
+async def events_of(client: Client, workflow_id: str) -> list[HistoryEvent]:
     """All events of all runs, the oldest first."""
     runs: list[list[HistoryEvent]] = []
     run_id: str | None = None
@@ -50,3 +47,25 @@ async def _events(client: Client, workflow_id: str) -> list[HistoryEvent]:
         run_id = runs[0][0].workflow_execution_started_event_attributes.continued_execution_run_id
         if not run_id:
             return [event for run in runs for event in run]
+
+
+def count(events: Sequence[HistoryEvent], kind: EventType.ValueType) -> int:
+    return sum(event.event_type == kind for event in events)
+
+
+def _schedules(event: HistoryEvent, activity: str) -> bool:
+    return (
+        event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
+        and event.activity_task_scheduled_event_attributes.activity_type.name == activity
+    )
+
+
+def _cost(turn: Sequence[HistoryEvent], following: HistoryEvent) -> TurnCost:
+    nanoseconds = following.event_time.ToNanoseconds() - turn[0].event_time.ToNanoseconds()
+    return TurnCost(
+        events=len(turn),
+        size=sum(event.ByteSize() for event in turn),
+        seconds=nanoseconds / 1e9,
+        actions=actions(turn),
+        continued=count(turn, EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW) > 0,
+    )
