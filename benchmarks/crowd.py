@@ -1,0 +1,311 @@
+"""`python -m benchmarks.crowd`: many sessions wait for approval on one worker process; then people decide.
+
+They decide at a steady rate, at the same rate from the loss of the worker on, and then all at once. A decision is
+acted on when Postgres has recorded the approved call as done, which is a moment after its tool ran.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from temporalio.api.enums.v1 import EventType, TimeoutType
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.service import RPCError
+
+from benchmarks.crowd_results import Delays, Memory, Phase, Results, table
+from benchmarks.one_worker import QUEUE, OneWorker, Stalled, one_worker, until
+from benchmarks.results import Machine
+from holdfast.errors import HoldfastError
+from holdfast.states import EffectState
+from holdfast_ledger.standing import read_standing
+from holdfast_ledger.verify import verify_all
+from holdfast_ledger.views import Approval
+from holdfast_workers.client import Holdfast
+from holdfast_workers.stack.errors import StackError
+
+OUTPUT = Path(__file__).with_name("crowd.json")
+CONFIG = """
+[agents.default]
+model = "scripted"
+system = "You pay for things."
+tools = ["benchmarks.tools:pay"]
+"""
+PATIENCE_S = 600
+"""Longer than any phase should take: the bars are judged by what was measured."""
+LOOK_EVERY_S = 0.5
+SAMPLED = 60
+WENT_WRONG = {
+    EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT: "workflow tasks timed out",
+    EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED: "workflow tasks failed",
+    EventType.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT: "activities timed out",
+    EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED: "activities failed",
+}
+STICKY = TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    sessions: int = 2000
+    rate: float = 10
+    """Decisions a second."""
+    seconds: float = 30
+    """How long each of the two steady phases goes on."""
+    warm_up: int = 20
+    """Sessions that run to their end first, since first ones load modules and open connections."""
+    at_once: int = 50
+    """Requests of the client in flight."""
+    settle_s: float = 10
+    """From the last session's ask to the memory that is called settled."""
+
+    @property
+    def steady(self) -> int:
+        """Decisions of one steady phase."""
+        return min(round(self.rate * self.seconds), self.sessions // 3)
+
+
+@dataclass
+class Crowd:
+    """The sessions of one run, and when each was decided."""
+
+    worker: OneWorker
+    holdfast: Holdfast
+    plan: Plan
+    tell: Tell
+    _decided_at: dict[str, float] = field(default_factory=dict)
+    _how: Counter[str] = field(default_factory=Counter)
+
+    async def start(self, sessions: int) -> None:
+        """Start so many, and wait until each waits for a person."""
+        room = asyncio.Semaphore(self.plan.at_once)
+
+        async def one() -> None:
+            async with room:
+                await self.holdfast.start("pay 1", close_when_idle=True)
+
+        async def all_wait() -> bool:
+            return (await read_standing(self.holdfast.ledger.database)).approvals_waiting == sessions
+
+        await asyncio.gather(*(one() for _ in range(sessions)))
+        await until(all_wait, f"{sessions} sessions to ask", within_s=PATIENCE_S, every_s=LOOK_EVERY_S)
+
+    async def pending(self) -> list[Approval]:
+        return await self.holdfast.reader.approvals()
+
+    async def decide_steadily(self, approvals: Sequence[Approval]) -> None:
+        """One after the other at the plan's rate, whether or not those before were answered."""
+        began = time.monotonic()
+        async with asyncio.TaskGroup() as deciding:
+            for number, approval in enumerate(approvals):
+                await asyncio.sleep(began + number / self.plan.rate - time.monotonic())
+                deciding.create_task(self._decide(approval))
+
+    async def decide_at_once(self, approvals: Iterable[Approval]) -> None:
+        room = asyncio.Semaphore(self.plan.at_once)
+
+        async def one(approval: Approval) -> None:
+            async with room:
+                await self._decide(approval)
+
+        await asyncio.gather(*(one(approval) for approval in approvals))
+
+    async def phase(self, name: str, approvals: Sequence[Approval], deciding: Awaitable[None]) -> Phase:
+        """Let all of them be decided, and wait until their sessions have ended."""
+        left = len(await self.pending()) - len(approvals)
+        how, cpu, began = self._how.copy(), self.worker.cpu_s, time.time()
+        await deciding
+        await self.until_left(left)
+        done = await self._done_at()
+        found = Phase(
+            delays=self.delays(approvals, done),
+            all_within_s=round(max(done[each.session_id] for each in approvals) - began, 2),
+            recorded=(self._how - how)["recorded"],
+            cpu_ms=round((self.worker.cpu_s - cpu) * 1000 / len(approvals), 1),
+        )
+        self.tell(f"{name}: {found}")
+        return found
+
+    async def delays_from(self, moment: float, approvals: Sequence[Approval]) -> Delays:
+        """Counted from a moment where that is later than the decision."""
+        return self.delays(approvals, await self._done_at(), since=moment)
+
+    def delays(self, approvals: Sequence[Approval], done: dict[str, float], *, since: float = 0) -> Delays:
+        ids = [approval.session_id for approval in approvals]
+        return Delays.of([max(done[id] - max(self._decided_at[id], since), 0) for id in ids])
+
+    async def until_left(self, sessions: int) -> None:
+        """Wait until all but so many have ended."""
+
+        async def ended() -> bool:
+            standing = await read_standing(self.holdfast.ledger.database)
+            return sum(standing.sessions.values()) == sessions
+
+        await until(ended, f"all but {sessions} sessions to end", within_s=PATIENCE_S, every_s=LOOK_EVERY_S)
+
+    async def _decide(self, approval: Approval) -> None:
+        session = approval.session_id
+        self._decided_at[session] = time.time()
+        done = await self.holdfast.decide(session, approval.call, approve=True, digest=approval.digest, by="bob")
+        self._how[done.how] += 1
+
+    async def _done_at(self) -> dict[str, float]:
+        """When each session's call was done, on the clock of Postgres, which is this machine's."""
+        effects = await self.holdfast.reader.effects(tool="pay", states=[EffectState.DONE])
+        return {each.session_id: each.settled_at.timestamp() for each in effects if each.settled_at}
+
+
+async def measure(worker: OneWorker, plan: Plan, tell: Tell = lambda line: None) -> Results:
+    """Everything, one phase after the other. The stack must have nothing else to do."""
+    began, load = datetime.now(UTC), [os.getloadavg()[0]]
+    async with await Holdfast.connect(worker.place.settings(QUEUE)) as holdfast:
+        crowd = Crowd(worker, holdfast, plan, tell)
+        memory = {"started": worker.rss_mb}
+        await crowd.start(plan.warm_up)
+        await crowd.decide_at_once(await crowd.pending())
+        await crowd.until_left(0)
+        memory["warm"] = worker.rss_mb
+
+        cpu, clock = worker.cpu_s, time.monotonic()
+        async with watched(worker) as seen:
+            await crowd.start(plan.sessions)
+        start_s, start_cpu = time.monotonic() - clock, worker.cpu_s - cpu
+        memory |= {"waiting": worker.rss_mb, "most": max(seen)}
+        tell(f"{plan.sessions} wait after {start_s:.1f} s, {start_cpu:.1f} s of the worker's CPU; memory {memory}")
+        await asyncio.sleep(plan.settle_s)
+        memory["settled"] = worker.rss_mb
+        load.append(os.getloadavg()[0])
+
+        waiting = await crowd.pending()
+        first, second, rest = (
+            waiting[: plan.steady],
+            waiting[plan.steady : 2 * plan.steady],
+            waiting[2 * plan.steady :],
+        )
+        steady = await crowd.phase("steady", first, crowd.decide_steadily(first))
+        memory["after_steady"] = worker.rss_mb
+        load.append(os.getloadavg()[0])
+
+        await worker.lose()
+        lost = time.time()
+        starting = asyncio.create_task(worker.start())
+        restarted = await crowd.phase("restarted", second, crowd.decide_steadily(second))
+        await starting
+        memory["restarted"] = worker.rss_mb
+        load.append(os.getloadavg()[0])
+
+        flood = await crowd.phase("at once", rest, crowd.decide_at_once(rest))
+        memory["after_flood"] = worker.rss_mb
+        load.append(os.getloadavg()[0])
+        sampled = [*_some(first), *_some(second), *_some(rest)]
+        found = Memory(**{name: round(value, 1) for name, value in memory.items()})
+        return Results(
+            sessions=plan.sessions,
+            rate=plan.rate,
+            started_per_s=round(plan.sessions / start_s, 1),
+            start_cpu_ms=round(start_cpu * 1000 / plan.sessions, 1),
+            memory=found,
+            above_start_mb=round(found.above_start, 1),
+            kb_per_session=round((max(found.waiting, found.settled) - found.warm) * 1000 / plan.sessions, 1),
+            steady=steady,
+            restart_s=round(worker.ready_at - lost, 2),
+            restarted=restarted,
+            restarted_from_ready=await crowd.delays_from(worker.ready_at, second),
+            flood=flood,
+            went_wrong=await went_wrong(holdfast, sampled),
+            sampled=len(sampled),
+            verified=await verified(holdfast),
+            began=began,
+            machine=Machine.here(load),
+        )
+
+
+def _some(approvals: Sequence[Approval]) -> Sequence[str]:
+    """Ids of a third of the sample, evenly spread."""
+    return [each.session_id for each in approvals[:: max(len(approvals) * 3 // SAMPLED, 1)]]
+
+
+@asynccontextmanager
+async def watched(worker: OneWorker) -> AsyncIterator[list[float]]:
+    """The worker's memory in MB, a few times a second for the length of the block."""
+    seen = [worker.rss_mb]
+
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            seen.append(worker.rss_mb)
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield seen
+    finally:
+        watching.cancel()
+        await asyncio.wait((watching,))
+
+
+async def went_wrong(holdfast: Holdfast, sessions: Sequence[str]) -> dict[str, int]:
+    """How many workflow tasks and activities of these sessions did not end as they should, by how."""
+    found: Counter[str] = Counter()
+    for session in sessions:
+        history = holdfast.temporal.get_workflow_handle(session).fetch_history_events()
+        found.update([what async for event in history if (what := wrong(event))])
+    return dict(found)
+
+
+def wrong(event: HistoryEvent) -> str | None:
+    """A task that waited for the worker which kept its session went to another one: that is no fault of its own."""
+    if event.workflow_task_timed_out_event_attributes.timeout_type == STICKY:
+        return None
+    return WENT_WRONG.get(event.event_type)
+
+
+async def verified(holdfast: Holdfast) -> int:
+    """How many chains verify. Raises `Stalled` naming one that does not."""
+    number = 0
+    async for verdict in verify_all(holdfast.ledger.database):
+        if verdict.problem:
+            raise Stalled(f"the chain of {verdict.session_id} is broken: {verdict.problem}")
+        number += 1
+    return number
+
+
+async def run(plan: Plan) -> Results:
+    async with one_worker(CONFIG) as worker:
+        return await measure(worker, plan, lambda line: print(line, file=sys.stderr, flush=True))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="benchmarks.crowd", description="Many sessions that wait for approval.")
+    parser.add_argument("--sessions", type=int, default=Plan.sessions, help="that wait at the same time")
+    parser.add_argument("--rate", type=float, default=Plan.rate, help="decisions a second in the steady phases")
+    parser.add_argument("--seconds", type=float, default=Plan.seconds, help="how long a steady phase goes on")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="where the numbers go")
+    options = parser.parse_args()
+    plan = Plan(sessions=options.sessions, rate=options.rate, seconds=options.seconds)
+    try:
+        found = asyncio.run(run(plan))
+    except (StackError, HoldfastError, RPCError, Stalled) as error:
+        print(f"crowd: not finished. {error}", file=sys.stderr)
+        return 1
+    options.output.write_text(found.model_dump_json(indent=2) + "\n")
+    Console(width=120).print(table(found))
+    for bar in found.missed:
+        print(f"missed: {bar}", file=sys.stderr)
+    return 1 if found.missed else 0
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # a process that used a Temporal client can abort while Python exits (sdk-python issue 300)
