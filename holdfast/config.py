@@ -17,11 +17,13 @@ from holdfast.durations import Duration
 from holdfast.errors import HoldfastError
 from holdfast.guards import LEASE, RENEWAL, Breaker, RepeatScope
 from holdfast.pricing import OwnPrices, PriceTable
+from holdfast.queues import Queues
 from holdfast.states import RecoveryClass, Tier
 from holdfast.wire import Strict
 
 WORKSPACE_READS = ("list_files", "read_file", "search_files")
 WORKSPACE_WRITES = ("write_file", "edit_file")
+MAX_QUEUE_NAME = 200
 REFERENCE = r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"
 
 
@@ -129,6 +131,26 @@ class EffectSettings(Strict):
         return self
 
 
+class QueueSettings(Strict):
+    """`[queues]`: task queues of their own. Where none is named, everything runs on the session's own."""
+
+    model: str = Field(default="", max_length=MAX_QUEUE_NAME)
+    """For model calls."""
+    tools: str = Field(default="", max_length=MAX_QUEUE_NAME)
+    """For tools, their probes and their undos; inline calls stay with their session."""
+
+    @model_validator(mode="after")
+    def _two_queues(self) -> QueueSettings:
+        if self.model and self.model == self.tools:
+            raise ValueError(f"`model` and `tools` are both `{self.model}`: name two queues, or one of them alone")
+        return self
+
+    @property
+    def planned(self) -> Queues:
+        """As plans carry them."""
+        return Queues(model=self.model, tools=self.tools)
+
+
 class LedgerSettings(Strict):
     """`[ledger]`: how the contents of new sessions are stored."""
 
@@ -165,6 +187,7 @@ class Config(Strict):
     workspace: WorkspaceSettings = WorkspaceSettings()
     secrets: SecretSettings = SecretSettings()
     effects: EffectSettings = EffectSettings()
+    queues: QueueSettings = QueueSettings()
     ledger: LedgerSettings = LedgerSettings()
     prices: Mapping[str, OwnPrices] = Field(default_factory=dict)
     """`[prices."model"]`: dollars per million tokens; wins over the built-in table."""

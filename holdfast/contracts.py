@@ -21,6 +21,7 @@ from holdfast.catalogue import ToolPlan
 from holdfast.facts import Fact
 from holdfast.messages import UNAUTHENTICATED, Principal
 from holdfast.policy import Policy
+from holdfast.queues import Queues
 from holdfast.states import CallStatus, Tier
 from holdfast.wire import Wire
 
@@ -80,6 +81,7 @@ class SessionPlan(Wire):
     """`[effects] lease` of the worker that opened it."""
     search_attributes: bool = False
     """Whether this Temporal knows Holdfast's search attributes; without them a session shows itself in details."""
+    queues: Queues = Queues()
     refused: str | None = None
 
     def tool(self, name: str) -> ToolPlan | None:

@@ -18,6 +18,7 @@ from holdfast.catalogue import ToolPlan
 from holdfast.contracts import LEASE, Authorization, SagaRef
 from holdfast.facts import Fact
 from holdfast.messages import Principal
+from holdfast.queues import Queues
 from holdfast.states import CallStatus, EffectState, RecoveryClass, SagaState, Tier
 from holdfast.wire import Wire
 
@@ -86,6 +87,7 @@ class SagaPlan(Wire):
     tools: tuple[ToolPlan, ...] = ()
     lease: timedelta = LEASE
     search_attributes: bool = False
+    queues: Queues = Queues()
     refused: str | None = None
     version: str = ""
     """The version it was opened with, where an earlier run opened it: a saga goes on with that one."""
@@ -203,6 +205,7 @@ class UnwindPlan(Wire):
     refused_code: Literal["committed", "aborted", "pivot", "taken", "missing"] | None = None
     lease: timedelta = LEASE
     search_attributes: bool = False
+    queues: Queues = Queues()
 
 
 class Compensate(Wire):

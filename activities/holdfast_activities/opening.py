@@ -12,6 +12,7 @@ from temporalio import activity
 from holdfast.contracts import CloseSession, FlushFacts, OpenSession, SessionPlan
 from holdfast.errors import DeclarationError
 from holdfast.guards import LEASE
+from holdfast.queues import Queues
 from holdfast_activities.faults import SESSION, FaultPoint, FaultPoints, no_faults
 from holdfast_activities.messages_api.request import model_asked
 from holdfast_activities.tools.book import ToolBook, catalogue_body
@@ -30,16 +31,19 @@ class Openings:
         book: ToolBook,
         lease: timedelta = LEASE,
         search_attributes: bool = False,
+        queues: Queues = Queues(),  # noqa: B008 - frozen
         faults: FaultPoints = no_faults,
     ) -> None:
         """Args:
         lease: `[effects] lease`, for the session to notice a dead worker by.
         search_attributes: whether this Temporal knows Holdfast's.
+        queues: `[queues]`.
         """
         self._ledger = ledger
         self._book = book
         self._lease = lease
         self._search_attributes = search_attributes
+        self._queues = queues
         self._faults = faults
 
     @activity.defn
@@ -91,6 +95,7 @@ class Openings:
             summary_model=model_asked(catalogue.agent, summary=True) if summarises else "",
             lease=self._lease,
             search_attributes=self._search_attributes,
+            queues=self._queues,
         )
 
     @activity.defn

@@ -16,6 +16,7 @@ from holdfast.contracts import SagaRef
 from holdfast.errors import DeclarationError
 from holdfast.guards import LEASE
 from holdfast.policy import Policy
+from holdfast.queues import Queues
 from holdfast.saga_contracts import (
     EndSaga,
     HoldSaga,
@@ -36,16 +37,24 @@ class SagaOpenings:
     """Opens, moves and holds sagas over the worker's ledger and tool book."""
 
     def __init__(
-        self, *, ledger: Ledger, book: ToolBook, lease: timedelta = LEASE, search_attributes: bool = False
+        self,
+        *,
+        ledger: Ledger,
+        book: ToolBook,
+        lease: timedelta = LEASE,
+        search_attributes: bool = False,
+        queues: Queues = Queues(),  # noqa: B008 - frozen
     ) -> None:
         """Args:
         lease: `[effects] lease`, for the saga to notice a dead worker by.
         search_attributes: whether this Temporal knows Holdfast's.
+        queues: `[queues]`.
         """
         self._ledger = ledger
         self._book = book
         self._lease = lease
         self._search_attributes = search_attributes
+        self._queues = queues
 
     @activity.defn
     async def open_saga(self, request: OpenSaga) -> SagaPlan:
@@ -67,6 +76,7 @@ class SagaOpenings:
             tools=tuple(card.plan for card in stored.tools),
             lease=self._lease,
             search_attributes=self._search_attributes,
+            queues=self._queues,
             version=row.version or "",
             args=started.args,
             state=row.state,

@@ -9,6 +9,7 @@ from temporalio import activity
 
 from holdfast.catalogue import Catalogue, ToolCard
 from holdfast.guards import LEASE
+from holdfast.queues import Queues
 from holdfast.saga_contracts import BeginUnwind, EndUnwind, StepPlan, UnwindPlan
 from holdfast.states import EffectState, RecoveryClass, SagaState
 from holdfast_activities.settle_effect import can_tell
@@ -20,14 +21,23 @@ from holdfast_ledger.store import Ledger
 class Unwindings:
     """Begins and ends unwinds over the worker's ledger."""
 
-    def __init__(self, *, ledger: Ledger, lease: timedelta = LEASE, search_attributes: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        lease: timedelta = LEASE,
+        search_attributes: bool = False,
+        queues: Queues = Queues(),  # noqa: B008 - frozen
+    ) -> None:
         """Args:
         lease: `[effects] lease`, for the unwind to notice a dead worker by.
         search_attributes: whether this Temporal knows Holdfast's.
+        queues: `[queues]`, whoever opened the saga: also one opened before they were named.
         """
         self._ledger = ledger
         self._lease = lease
         self._search_attributes = search_attributes
+        self._queues = queues
 
     @activity.defn
     async def begin_unwind(self, request: BeginUnwind) -> UnwindPlan:
@@ -61,6 +71,7 @@ class Unwindings:
             steps=tuple(planned(step, catalogue) for step in steps),
             lease=self._lease,
             search_attributes=self._search_attributes,
+            queues=self._queues,
         )
 
     @activity.defn

@@ -116,7 +116,10 @@ class RunningCalls:
             self._local.add(call.number)
             local = inline_options(name, summary, timeout + contracts.INLINE_MARGIN)
             return workflow.start_local_activity(contracts.execute_call, request, **local)
-        carried = options(name, summary, timeout + contracts.RECORD_MARGIN, lease=self._state.plan.lease)
+        plan = self._state.plan
+        carried = options(
+            name, summary, timeout + contracts.RECORD_MARGIN, lease=plan.lease, queue=plan.queues.tools
+        )
         return workflow.start_activity(contracts.execute_call, request, **carried)
 
     def _start(self, turn: OpenTurn, call: OpenCall, inline: bool) -> Running:
@@ -144,10 +147,12 @@ class RunningCalls:
         )
 
     def _start_probe(self, turn: OpenTurn, call: OpenCall) -> workflow.ActivityHandle[CallOutcome]:
+        assert self._state.plan
         carried = options(
             f"turn-{call.number}.{call.call.tool}.probe-{workflow.info().get_current_history_length()}",
             f"did {call.call.tool} {call.call.preview} happen?",
             SHORT,
+            queue=self._state.plan.queues.tools,
         )
         carried["cancellation_type"] = workflow.ActivityCancellationType.TRY_CANCEL  # it sends nothing
         return workflow.start_activity(contracts.probe_call, self._request(turn, call), **carried)

@@ -92,6 +92,7 @@ class SagaSteps:
                 f"{step.tool} as {step.role} `{step.name}`",
                 (timeout or tool.timeout) + contracts.RECORD_MARGIN,
                 lease=self._plan.lease,
+                queue=self._plan.queues.tools,
             ),
         )
 

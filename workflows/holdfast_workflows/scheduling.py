@@ -24,10 +24,15 @@ def inline_options(activity_id: str, summary: str, timeout: timedelta) -> workfl
 
 
 def options(
-    activity_id: str, summary: str, timeout: timedelta, *, lease: timedelta = contracts.LEASE
+    activity_id: str, summary: str, timeout: timedelta, *, lease: timedelta = contracts.LEASE, queue: str = ""
 ) -> workflow.ActivityConfig:
-    """An effect ends by returning its outcome, so retries do not end it. A dead worker is noticed in a lease."""
+    """An effect ends by returning its outcome, so retries do not end it. A dead worker is noticed in a lease.
+
+    Args:
+        queue: the task queue it waits on; empty: the workflow's own.
+    """
     return workflow.ActivityConfig(
+        task_queue=queue or None,
         activity_id=activity_id,
         summary=summary[:200],
         start_to_close_timeout=timeout,

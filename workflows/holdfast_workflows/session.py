@@ -138,14 +138,16 @@ class AgentSession(Handlers):
         await self._after_turn(request, turn, result)
 
     async def _ask_model(self, turn: ModelTurn) -> TurnResult:
-        assert self.state.plan is not None
-        summary = f"turn {turn.turn}: {self.state.plan.model}" + (", the last" if turn.final else "")
+        plan = self.state.plan
+        assert plan is not None
+        summary = f"turn {turn.turn}: {plan.model}" + (", the last" if turn.final else "")
         if turn.summary:
-            summary = f"turn {turn.turn}: {self.state.plan.summary_model} sums up the conversation"
+            summary = f"turn {turn.turn}: {plan.summary_model} sums up the conversation"
+        name, queue = f"turn-{turn.turn}", plan.queues.model
         handle = workflow.start_activity(
             contracts.model_turn,
             turn.model_copy(update={"outbox": self.outbox.board(_TURN)}),
-            **options(f"turn-{turn.turn}", summary, contracts.MODEL_TIMEOUT, lease=self.state.plan.lease),
+            **options(name, summary, contracts.MODEL_TIMEOUT, lease=plan.lease, queue=queue),
         )
         with contextlib.suppress(asyncio.CancelledError):  # by a Temporal cancel: `run` goes on from it
             await workflow.wait_condition(lambda: handle.done() or self._stopping())

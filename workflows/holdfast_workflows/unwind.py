@@ -142,6 +142,7 @@ class Unwind:
                 f"did {label(step)} happen?",
                 step.undo_timeout + contracts.RECORD_MARGIN,
                 lease=self._plan.lease,
+                queue=self._plan.queues.tools,
             ),
         )
 
@@ -168,6 +169,7 @@ class Unwind:
                     f"undo {label(step)} by {move.undo}",
                     step.undo_timeout + contracts.RECORD_MARGIN,
                     lease=self._plan.lease,
+                    queue=self._plan.queues.tools,
                 ),
             )
         except ActivityError as error:
