@@ -319,6 +319,8 @@ class TurnRecord:
     """Why it was the last, tool-free turn of its request; the model was told."""
     summary: bool = False
     """It sums up the conversation."""
+    counted: int | None = None
+    """Tokens of its request before the agent's memory made it shorter. None: it was sent as it was."""
     calls: tuple[PlannedCall, ...] = ()
     lost: Lost | None = None
     """What is assumed of earlier attempts at it whose answers were lost."""
@@ -353,6 +355,8 @@ class StoredMessage:
     """Of a user's message."""
     context: int | None = None
     """Of an answer: tokens of its turn, input and output, as the API counted them. None where it did not."""
+    counted: int | None = None
+    """Of an answer: see `TurnRecord`."""
     stop_reason: str | None = None
     """Of an answer."""
 

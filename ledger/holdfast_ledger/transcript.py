@@ -97,6 +97,7 @@ async def _messages(database: Database, seal: Seal, rows: list[asyncpg.Record]) 
             content=[_filled(each, shown) for each in content] if row["role"] == "results" else content,
             message_id=row["message_id"],
             context=row["context"],
+            counted=row["counted"],
             stop_reason=row["stop_reason"],
         )
         for row, content in zip(rows, contents, strict=True)

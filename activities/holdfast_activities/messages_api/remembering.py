@@ -1,7 +1,7 @@
 """What of a transcript is sent, by the agent's memory strategy: a pure function of the stored messages.
 
-Sizes are the API's own counts, stored with each turn. A step once taken stays taken on every worker and attempt,
-since it follows from the messages up to it alone.
+Sizes are the API's own counts, stored with each turn: of the turn itself, and of a request that was too long before
+it was made shorter. A step once taken stays taken on every worker and attempt, since it follows from those alone.
 """
 
 from __future__ import annotations
@@ -30,50 +30,123 @@ class Remembered:
     messages: tuple[StoredMessage, ...]
     left_out: int = 0
     stubbed: int = 0
+    known: int | None = None
+    """Tokens of all but what came after the newest answer, as the API counted them; None where it never did."""
+    room_above: int | None = None
+    """A request of more tokens than this is to be made shorter before it is sent. None: it could not be."""
 
 
-def remembered(transcript: Sequence[StoredMessage], memory: Memory) -> Remembered:
-    """Apply the strategy to all messages up to the turn's head, oldest first."""
+def remembered(transcript: Sequence[StoredMessage], memory: Memory, counted: int | None = None) -> Remembered:
+    """Apply the strategy to all messages up to the turn's head, oldest first.
+
+    Args:
+        counted: tokens of the request without this step; it did not fit, so another step is taken for it.
+    """
     match memory.strategy:
-        case "window":
-            return _window(transcript, _boundary(transcript, memory))
-        case "prune_results":
-            return _pruned(transcript, _boundary(transcript, memory))
+        case "window" | "prune_results":
+            steps = _Steps.taken(transcript, memory, counted)
+            kept = (_window if memory.strategy == "window" else _pruned)(transcript, steps.boundary)
+            return replace(kept, known=steps.known, room_above=steps.room_above)
         case "summarise":
-            return _from_summary(transcript)
+            kept = _from_summary(transcript)
+            return _shortened(kept, counted)
         case "full" | "api":
-            return Remembered(messages=tuple(transcript))
+            return Remembered(messages=tuple(transcript), known=_last_count(transcript))
 
 
-def _boundary(transcript: Sequence[StoredMessage], memory: Memory) -> int:
-    """Index of the oldest message that the last step left as it is: an answer, or 0 before the first step."""
-    answers: list[tuple[int, int]] = []
-    """Those behind the boundary: index, and the tokens that it and what came before it added."""
-    boundary, before, grown = 0, 0, 0
-    for index, message in enumerate(transcript):
-        if message.role != "assistant" or message.context is None:
+class _Steps:
+    """The steps that a window or pruning took so far, and where they put the boundary."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._above = memory.above
+        self._down_to = memory.down_to
+        self._window = memory.strategy == "window"
+        self.boundary = 0
+        """Index of the oldest message that the last step left as it is: an answer, or 0 before the first step."""
+        self.known: int | None = None
+        """See `Remembered`. A step changes it to nobody knows what."""
+        self._before = 0
+        self._grown = 0
+        """Tokens added since the last step."""
+        self._answers: list[tuple[int, int]] = []
+        """Those behind the boundary: index, and the tokens that it and what came before it added."""
+
+    @classmethod
+    def taken(cls, transcript: Sequence[StoredMessage], memory: Memory, counted: int | None) -> _Steps:
+        steps = cls(memory)
+        for index, message in enumerate(transcript):
+            if message.role != "assistant" or message.context is None:
+                continue
+            if message.counted is not None:
+                steps.before_turn(message.counted)
+            steps.after_turn(index, message.context)
+        if counted is not None:
+            steps.before_turn(counted)
+        return steps
+
+    @property
+    def room_above(self) -> int | None:
+        if not self._answers or self.boundary == self._answers[-1][0]:
+            return None
+        if self.known is None:
+            return self._above  # the provider's cache is lost already, so another step costs nothing
+        return max(self._above, self.known + self._patience - self._grown)
+
+    @property
+    def _patience(self) -> int:
+        """Where a step makes less room than it should, the next one waits: each costs the provider's cache."""
+        return self._above - self._down_to
+
+    def after_turn(self, index: int, context: int) -> None:
+        """Take in an answer; the step it leads to is taken before the next turn."""
+        added = max(context - self._before, 0)
+        self._before = self.known = context
+        self._grown += added
+        self._answers.append((index, added))
+        if context > self._above and self._grown > self._patience:
+            self._step(self._down_to)
+
+    def before_turn(self, counted: int) -> None:
+        """What came after the newest answer made the request too long."""
+        self._step(-1 if self.known is None else self._down_to - (counted - self.known))
+
+    def _step(self, down_to: int) -> None:
+        """Move the boundary so that no more tokens than these are kept, but for the newest answer."""
+        if not self._answers:
+            return
+        self.boundary, kept = self._answers[-1]
+        for index, added in reversed(self._answers[:-1]):
+            if kept + added > down_to:
+                break
+            self.boundary, kept = index, kept + added
+        self._answers = [each for each in self._answers if each[0] >= self.boundary]
+        self._grown = 0
+        self.known = None
+        if self._window:
+            self._before = kept  # else the rest is still sent, shorter by nobody knows how much
+
+
+def _shortened(kept: Remembered, counted: int | None) -> Remembered:
+    """Where a turn did not fit before its summary could be asked for: with stubs, up to the newest answer."""
+    messages = kept.messages
+    boundary = newest = 0
+    for index, message in enumerate(messages):
+        if message.role != "assistant":
             continue
-        added = max(message.context - before, 0)
-        before, grown = message.context, grown + added
-        answers.append((index, added))
-        # Where a step makes less room than it should, the next one waits: each costs the provider's cache.
-        if message.context > memory.above and grown > memory.above - memory.down_to:
-            boundary, kept = _step(answers, memory.down_to)
-            answers = [(each, tokens) for each, tokens in answers if each >= boundary]
-            grown = 0
-            if memory.strategy == "window":
-                before = kept  # else the rest is still sent, shorter by nobody knows how much
-    return boundary
+        boundary = newest if message.counted is not None else boundary
+        newest = index
+    if counted is not None:
+        boundary = len(messages) if (messages[-1].message_id or "").startswith(SUMMARY_ID) else newest
+    known = _last_count(messages) if counted is None else None
+    return replace(_pruned(messages, boundary), left_out=kept.left_out, known=known)
 
 
-def _step(answers: Sequence[tuple[int, int]], down_to: int) -> tuple[int, int]:
-    """The new boundary, and the tokens kept behind it. The newest answer is always kept."""
-    boundary, kept = answers[-1]
-    for index, added in reversed(answers[:-1]):
-        if kept + added > down_to:
-            break
-        boundary, kept = index, kept + added
-    return boundary, kept
+def _last_count(messages: Sequence[StoredMessage]) -> int | None:
+    """What the API counted in the turn of the newest answer; nothing where that was a summary of what is gone."""
+    newest = next((i for i in range(len(messages) - 1, -1, -1) if messages[i].role == "assistant"), None)
+    if newest is None or (newest == 1 and (messages[0].message_id or "").startswith(SUMMARY_ID)):
+        return None
+    return messages[newest].context
 
 
 def _window(transcript: Sequence[StoredMessage], boundary: int) -> Remembered:

@@ -46,10 +46,26 @@ class ModelRequest:
     params: Mapping[str, Any]
     headers: Mapping[str, str]
     digest: Digest
+    known: int
+    """Tokens of it that the API has counted, in the turn before."""
+    new: int
+    """Bytes of it that the API has not counted. No token is shorter than one."""
+    room_above: int | None
+    """See `Remembered`."""
+
+    @property
+    def may_need_room(self) -> bool:
+        """Whether only a count can tell that it is short enough."""
+        return self.room_above is not None and self.known + self.new > self.room_above
 
 
 def build_request(
-    catalogue: Catalogue, transcript: Sequence[StoredMessage], *, final: str | None = None, summary: bool = False
+    catalogue: Catalogue,
+    transcript: Sequence[StoredMessage],
+    *,
+    final: str | None = None,
+    summary: bool = False,
+    counted: int | None = None,
 ) -> ModelRequest:
     """Turn the transcript into a Messages API request.
 
@@ -57,10 +73,12 @@ def build_request(
         transcript: all messages up to the turn's head, oldest first.
         final: why this is the last, tool-free turn; None for an ordinary one.
         summary: the last message asks for a summary of the conversation; no tools then either.
+        counted: tokens of this request where it turned out too long; the agent's memory makes it shorter.
     """
     agent = catalogue.agent
+    kept = remembered(transcript, agent.memory, counted)
     note = FINAL.format(reason=final) if final is not None else None
-    messages = alternate(remembered(transcript, agent.memory).messages, note=note)
+    messages = alternate(kept.messages, note=note)
     params: Json = {
         "model": model_asked(agent, summary=summary),
         "max_tokens": agent.max_tokens,
@@ -82,7 +100,15 @@ def build_request(
     if agent.cache:
         _set_breakpoints(params)
     headers = {"anthropic-beta": ",".join(betas)} if betas else {}
-    return ModelRequest(params=params, headers=headers, digest=digest(canonical([params, headers])))
+    body = canonical([params, headers])
+    return ModelRequest(
+        params=params,
+        headers=headers,
+        digest=digest(body),
+        known=kept.known or 0,
+        new=len(body) if kept.known is None else len(canonical(messages[-1])),
+        room_above=kept.room_above,
+    )
 
 
 def model_asked(agent: AgentSpec, *, summary: bool = False) -> str:

@@ -53,8 +53,11 @@ async def sent_in(ledger: Ledger, session_id: str, number: int) -> Sent:
     catalogue = await ledger.catalogue(session.catalogue_digest)
     transcript = await ledger.transcript(session_id, turn.head)
     noted = await _noted(ledger, session_id, turn)
-    request = build_request(catalogue, transcript, final=noted.get("final"), summary=bool(noted.get("summary")))
-    kept_back = remembered(transcript, catalogue.agent.memory)
+    counted = noted.get("counted")
+    request = build_request(
+        catalogue, transcript, final=noted.get("final"), summary=bool(noted.get("summary")), counted=counted
+    )
+    kept_back = remembered(transcript, catalogue.agent.memory, counted)
     return Sent(
         turn=turn,
         params=request.params,

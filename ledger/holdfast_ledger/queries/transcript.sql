@@ -15,18 +15,18 @@ WITH RECURSIVE line AS (
         WHERE m.session_key = line.session_key AND m.head = line.parent AND line.parent <> $3 LIMIT 1
     ) AS before
 )
-SELECT line.head, line.parent, line.role, line.turn, line.message_id, line.digest, stored.body, counted.context,
-       counted.stop_reason
+SELECT line.head, line.parent, line.role, line.turn, line.message_id, line.digest, stored.body, made.context,
+       made.counted, made.stop_reason
 FROM line CROSS JOIN LATERAL (
     SELECT c.body FROM holdfast.content c
     WHERE c.session_key = line.session_key AND c.digest = line.digest LIMIT 1
 ) AS stored
 LEFT JOIN LATERAL (
     SELECT t.input_tokens + t.cache_read_tokens + t.cache_write_tokens + t.output_tokens AS context,
-           t.stop_reason
+           t.counted, t.stop_reason
     FROM holdfast.turn t
     WHERE t.session_key = line.session_key AND t.turn = line.turn AND t.next_head = line.head LIMIT 1
-) AS counted ON line.role = 'assistant'
+) AS made ON line.role = 'assistant'
 ORDER BY line.distance DESC
 
 -- name: shown_results

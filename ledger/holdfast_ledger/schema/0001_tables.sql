@@ -224,6 +224,7 @@ CREATE TABLE holdfast.turn (
     assumed_usd numeric,
     latency_us bigint NOT NULL,
     request_digest text NOT NULL,
+    counted bigint,                 -- tokens of its request before memory made it shorter; null: sent as it was
     recorded_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX turn_by_session ON holdfast.turn (session_key, turn);

@@ -206,7 +206,7 @@ CREATE TYPE holdfast.turn_recording AS (
     stop_reason text, model_asked text, model_answered text, input_tokens bigint, output_tokens bigint,
     cache_read_tokens bigint, cache_write_tokens bigint, usd numeric, latency interval, request_digest text,
     saga_id text, saga_epoch integer, commit_saga boolean,
-    lost_attempts integer, assumed_tokens bigint, assumed_usd numeric
+    lost_attempts integer, assumed_tokens bigint, assumed_usd numeric, counted bigint
 );
 
 -- What makes semantic keys of this ledger unlike any other's: amounts and names are few enough to be guessed from a bare
@@ -246,13 +246,13 @@ LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
     INSERT INTO holdfast.turn (
         effect_id, session_key, turn, head, next_head, digest, stop_reason, model_asked, model_answered,
         input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, usd, lost_attempts, assumed_tokens,
-        assumed_usd, latency_us, request_digest
+        assumed_usd, latency_us, request_digest, counted
     )
     VALUES (
         r.effect_id, s_key, r.turn, r.head, r.next_head, r.digest, r.stop_reason, r.model_asked,
         r.model_answered, r.input_tokens, r.output_tokens, r.cache_read_tokens, r.cache_write_tokens, r.usd,
         r.lost_attempts, r.assumed_tokens, r.assumed_usd,
-        holdfast.microseconds(r.latency), r.request_digest
+        holdfast.microseconds(r.latency), r.request_digest, r.counted
     );
 $$;
 
