@@ -25,6 +25,7 @@ from holdfast_activities.faults import MODEL, FaultPoint, FaultPoints, no_faults
 from holdfast_activities.halt import Halt, wound_up
 from holdfast_activities.incoming import incoming_messages
 from holdfast_activities.lease import beating
+from holdfast_activities.messages_api.counting import TokenCounter
 from holdfast_activities.messages_api.request import model_asked
 from holdfast_activities.planned_calls import ToolBook
 from holdfast_activities.retries import busy, later, spread
@@ -72,6 +73,7 @@ class ModelTurns:
         """
         self._ledger = ledger
         self._client = client
+        self._counter = TokenCounter(client)
         self._book = book
         self._chunks = chunks
         self._worker = worker
@@ -116,6 +118,7 @@ class ModelTurns:
                 lost=lost,
                 ledger=self._ledger,
                 client=self._client,
+                counter=self._counter,
                 book=self._book,
                 chunks=self._chunks,
                 prices=self._prices,

@@ -28,8 +28,9 @@ from holdfast_activities.faults import MODEL, FaultPoint, FaultPoints
 from holdfast_activities.halt import Halt
 from holdfast_activities.lease import renewing
 from holdfast_activities.messages_api.answer import Answer, Piece
-from holdfast_activities.messages_api.failures import Failure, classify
-from holdfast_activities.messages_api.keeping import kept_blocks, said_blocks
+from holdfast_activities.messages_api.counting import TokenCounter
+from holdfast_activities.messages_api.failures import Failure, classify, too_long
+from holdfast_activities.messages_api.keeping import head_of, kept_blocks, said_blocks
 from holdfast_activities.messages_api.reader import read_answer
 from holdfast_activities.messages_api.request import ModelRequest, build_request, model_asked
 from holdfast_activities.planned_calls import Plan, ToolBook, plan_calls
@@ -47,8 +48,8 @@ MAX_ATTEMPTS = 10
 MAX_ELAPSED = timedelta(minutes=30)
 """No attempt is made later than this after the first."""
 BYTES_PER_TOKEN = 3
-"""A cautious guess, for budgets only, where the API was cut off before it counted."""
-MAX_HEAD = 200
+"""A cautious guess, for budgets only, at what is new in a request whose answer was cut off before the API counted
+it. Nobody asks for a count then: an interrupt is to be recorded within a second."""
 
 REQUEST_ENDS = frozenset({"end_turn", "stop_sequence"})
 
@@ -70,6 +71,7 @@ class TurnAttempt:
     """So many earlier attempts may have been billed, with nobody to tell how much."""
     ledger: Ledger
     client: ModelClient
+    counter: TokenCounter
     book: ToolBook
     chunks: ChunkSink
     prices: PriceTable | None
@@ -82,7 +84,9 @@ class TurnAttempt:
     _seq: int = field(default=0, init=False)
     _sent: bool = field(default=False, init=False)
     _turned_away: bool = field(default=False, init=False)
-    _asked: ModelRequest | None = field(default=None, init=False)
+    _asked: ModelRequest = field(init=False)
+    _counted: int | None = field(default=None, init=False)
+    """Tokens of the request before it was made shorter."""
     _patience: timedelta | None = field(default=None, init=False)
     """So long the provider asked for it, from whoever asks this model."""
 
@@ -92,10 +96,7 @@ class TurnAttempt:
         Raises:
             ApplicationError: retryable, the claim is released or held by a newer attempt.
         """
-        request = build_request(
-            self.catalogue, self.transcript, final=self.request.final, summary=self.request.summary
-        )
-        self._asked = request
+        self._asked = self._build()
         async with renewing(
             self.ledger,
             self.effect_id,
@@ -104,12 +105,12 @@ class TurnAttempt:
             lost=lambda: halt.call("fenced"),
             interval=self.effects.renewal,
         ):
-            error = await self._stream(request, halt)
+            error = await self._stream(halt)
             if self._answer.complete:
-                return await self._record_answer(request)
+                return await self._record_answer()
             match halt.reason:
                 case "cancel":
-                    return await self._record_interrupted(request)
+                    return await self._record_interrupted()
                 case "release":
                     await self._release("released", {"reason": "the attempt was stopped"})
                     return None
@@ -119,12 +120,21 @@ class TurnAttempt:
             assert error is not None  # nothing else ends a stream early
             return await self._fail(error)
 
-    async def _stream(self, request: ModelRequest, halt: Halt) -> Exception | None:
+    def _build(self, counted: int | None = None) -> ModelRequest:
+        return build_request(
+            self.catalogue,
+            self.transcript,
+            final=self.request.final,
+            summary=self.request.summary,
+            counted=counted,
+        )
+
+    async def _stream(self, halt: Halt) -> Exception | None:
         """Read the answer until it is whole, fails, or `halt` is called; cancelling closes the connection."""
         if halt.reason is not None:
             return None
         halted = asyncio.create_task(halt.called())
-        reading = asyncio.create_task(self._read(request))
+        reading = asyncio.create_task(self._read())
         await asyncio.wait({reading, halted}, return_when=asyncio.FIRST_COMPLETED)
         for task in (reading, halted):
             task.cancel()
@@ -134,11 +144,36 @@ class TurnAttempt:
         error = reading.exception()
         return cast("Exception | None", error)
 
-    async def _read(self, request: ModelRequest) -> None:
+    async def _read(self) -> None:
         self.faults(FaultPoint.BEFORE_DISPATCH, MODEL)
         self._started = time.monotonic()
+        if self._asked.may_need_room:
+            counted = await self.counter.count(self._asked)
+            if counted is not None and counted > (self._asked.room_above or 0):
+                self._make_room(counted)
+        try:
+            await self._send(self.effect_id)
+        except Exception as error:
+            if not self._made_room_for(error):
+                raise
+            await self._send(f"{self.effect_id}-shorter")
+
+    async def _send(self, key: str) -> None:
         self._sent = True
-        await read_answer(self.client, request, idempotency_key=self.effect_id, into=self._answer, show=self._show)
+        await read_answer(self.client, self._asked, idempotency_key=key, into=self._answer, show=self._show)
+
+    def _made_room_for(self, error: Exception) -> bool:
+        """Whether the request, refused for its length, is shorter now than the one that was refused."""
+        refused = too_long(error)
+        if refused is None or self._answer.started or self._counted is not None:
+            return False
+        before = self._asked
+        self._make_room(refused.tokens or before.known + before.new)
+        return self._asked.digest != before.digest
+
+    def _make_room(self, tokens: int) -> None:
+        """Take the memory's step now, which the next turn would take for the same reason."""
+        self._asked, self._counted = self._build(tokens), tokens
 
     def _show(self, piece: Piece) -> None:
         if self._seq == 0:
@@ -155,7 +190,7 @@ class TurnAttempt:
         )
         self._seq += 1
 
-    async def _record_answer(self, request: ModelRequest) -> TurnResult:
+    async def _record_answer(self) -> TurnResult:
         blocks = kept_blocks(self._answer)
         if self.request.summary:
             blocks = [block for block in blocks if block.type != "tool_use"]  # nobody would answer it
@@ -163,14 +198,14 @@ class TurnAttempt:
         usage = self._answer.usage
         result = self._result(plan, stop_reason=self._answer.stop_reason, usage=usage, usd=self._cost(usage))
         commit = not self.request.summary and not plan.calls and self._ends_request(self._answer.stop_reason)
-        return await self._record(request, plan, result, commit_saga=commit)
+        return await self._record(plan, result, commit_saga=commit)
 
-    async def _record_interrupted(self, request: ModelRequest) -> TurnResult:
+    async def _record_interrupted(self) -> TurnResult:
         content = [dict(block.content) for block in said_blocks(self._answer)]
         plan = Plan(content=content, calls=(), planned=())
         result = self._result(plan, stop_reason="interrupted", usage=self._answer.usage, usd=self._assumed_cost())
         result = result.model_copy(update={"interrupted": True})
-        return await self._record(request, plan, result, commit_saga=False)
+        return await self._record(plan, result, commit_saga=False)
 
     def _result(self, plan: Plan, *, stop_reason: str | None, usage: Usage, usd: Decimal | None) -> TurnResult:
         return TurnResult(
@@ -179,13 +214,11 @@ class TurnAttempt:
             calls=plan.calls,
             usage=usage,
             usd=usd,
-            text=_head_of(plan.content),
+            text=head_of(plan.content),
             lost=self._lost_attempts(),
         )
 
-    async def _record(
-        self, request: ModelRequest, plan: Plan, result: TurnResult, *, commit_saga: bool
-    ) -> TurnResult:
+    async def _record(self, plan: Plan, result: TurnResult, *, commit_saga: bool) -> TurnResult:
         turn = TurnRecord(
             effect_id=self.effect_id,
             session_id=self.request.session_id,
@@ -202,9 +235,10 @@ class TurnAttempt:
             usage=result.usage,
             usd=result.usd,
             latency=self._latency,
-            request_digest=request.digest,
+            request_digest=self._asked.digest,
             final=self.request.final,
             summary=self.request.summary,
+            counted=self._counted,
             calls=plan.planned,
             lost=result.lost,
             saga_id=self.request.saga.id,
@@ -314,8 +348,8 @@ class TurnAttempt:
     def _at_most(self) -> Usage:
         """The most that one answer uses: the API counts at the end, so it may have gone on to `max_tokens`."""
         counted = self._answer.usage
-        if not self._answer.started and self._asked is not None:
-            counted = Usage(input=len(ids.canonical(dict(self._asked.params))) // BYTES_PER_TOKEN)
+        if not self._answer.started:
+            counted = Usage(input=self._asked.known + self._asked.new // BYTES_PER_TOKEN)
         return counted.model_copy(update={"output": self.catalogue.agent.max_tokens})
 
     def _lost_attempts(self, *, own: bool = False) -> Lost | None:
@@ -364,10 +398,3 @@ def _standing(recorded: Recorded) -> TurnResult:
     if recorded.outcome is None:
         raise superseded("turn")
     return TurnResult.model_validate(recorded.outcome)
-
-
-def _head_of(content: Sequence[Mapping[str, Any]]) -> str:
-    """The first words of the answer, for the details in the UI."""
-    texts = (str(block.get("text", "")).strip() for block in content if block.get("type") == "text")
-    words = " ".join(text for text in texts if text)
-    return words if len(words) <= MAX_HEAD else words[: MAX_HEAD - 1] + "…"

@@ -52,4 +52,6 @@ class TokenCounter:
 
     def _give_up(self, reason: str) -> None:
         self._offered = False
-        _log.warning("this provider counts no tokens before a turn; its usage afterwards is all", extra={"reason": reason})
+        _log.warning(
+            "this provider counts no tokens before a turn; its usage afterwards is all", extra={"reason": reason}
+        )

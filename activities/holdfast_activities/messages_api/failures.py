@@ -7,6 +7,7 @@ as status 200, and a dropped stream is no API error at all.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -42,6 +43,9 @@ _PERMANENT_TYPES = frozenset(
         "validationexception",
     }
 )
+TOO_LARGE_STATUS = 413
+_COUNTED = re.compile(r"(\d+) tokens? >")
+"""As in `prompt is too long: 208310 tokens > 200000 maximum`."""
 _TOO_LONG = ("prompt is too long", "context window", "too many tokens", "input is too long")
 
 
@@ -109,6 +113,33 @@ def classify(error: Exception, now: datetime) -> Failure | None:
     return None
 
 
+@dataclass(frozen=True)
+class TooLong:
+    """The provider refused a request for its length. `tokens`: its count of them, where it named one."""
+
+    tokens: int | None
+
+
+def too_long(error: Exception) -> TooLong | None:
+    """Whether a shorter request might be taken; None for any other error."""
+    import anthropic
+
+    if isinstance(error, anthropic.APIStatusError):
+        words, large = str(error.api_message or error.message), error.status_code == TOO_LARGE_STATUS
+    elif isinstance(error, StreamError):
+        words, large = str(error), error.kind == "request_too_large"
+    else:
+        return None
+    if not large and not _says_too_long(words):
+        return None
+    counted = _COUNTED.search(words)
+    return TooLong(int(counted[1]) if counted else None)
+
+
+def _says_too_long(words: str) -> bool:
+    return any(phrase in words.lower() for phrase in _TOO_LONG)
+
+
 def _status(error: Any, now: datetime) -> Failure:
     kind = str(error.type or "")
     words = error.api_message or error.message
@@ -158,8 +189,12 @@ def _transient(message: str, error: Exception) -> Failure:
 
 def _explain(status: int, kind: str, words: str) -> str:
     """A permanent refusal, in words for the user."""
-    if any(phrase in words.lower() for phrase in _TOO_LONG):
-        return f"the session is too long for the model: {words}. Start a new session, or use another model"
+    if status == TOO_LARGE_STATUS or _says_too_long(words):
+        return (
+            f"the conversation is too long for the model ({words}). Start a new session; so that it does not "
+            "grow as long, give its agent a memory (`strategy` in `[agents.NAME.memory]`), with a lower `above` where "
+            "it has one, and tools that return a lot a lower `result_cap`"
+        )
     match status:
         case 401:
             return f"the Messages API refused the key: set ANTHROPIC_API_KEY to a valid one ({words})"
@@ -169,8 +204,6 @@ def _explain(status: int, kind: str, words: str) -> str:
             return f"the key may not do this: {words}. Use a key of a workspace that may use the model"
         case 404:
             return f"the Messages API does not know this: {words}. Check the agent's `model` and the base URL"
-        case 413:
-            return f"the request is too large for the Messages API: {words}. Start a new session"
         case _:
             return f"the Messages API refused the request as {kind or status}: {words}"
 

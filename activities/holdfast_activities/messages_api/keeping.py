@@ -5,6 +5,7 @@ A tool_use block that is kept will get a tool_result. So one is kept only if the
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from holdfast_activities.messages_api.answer import Answer, Block
@@ -12,6 +13,7 @@ from holdfast_activities.messages_api.answer import Answer, Block
 CUT = frozenset({"max_tokens", "model_context_window_exceeded"})
 """Stop reasons after which the last block is not whole, although the API closes it."""
 INTERRUPTED = "(Interrupted before anything was said.)"
+MAX_HEAD = 200
 _SERVER_RESULT_KEY = "tool_use_id"
 
 
@@ -33,6 +35,13 @@ def said_blocks(answer: Answer) -> list[Block]:
     if not any(block.type == "text" for block in said):
         said.append(Block({"type": "text", "text": INTERRUPTED}, whole=True))
     return said
+
+
+def head_of(content: Sequence[Mapping[str, Any]]) -> str:
+    """The first words of the answer, for the details in the UI."""
+    texts = (str(block.get("text", "")).strip() for block in content if block.get("type") == "text")
+    words = " ".join(text for text in texts if text)
+    return words if len(words) <= MAX_HEAD else words[: MAX_HEAD - 1] + "…"
 
 
 def _survives_cut(block: Block) -> bool:

@@ -78,7 +78,7 @@ async def test_a_passing_error_is_tried_again(fail, status):
         (401, "set ANTHROPIC_API_KEY"),
         (403, "may not do this"),
         (404, "Check the agent's `model`"),
-        (413, "too large"),
+        (413, "too long"),
         (422, "refused the request"),
     ],
 )
@@ -92,7 +92,8 @@ async def test_a_refusal_is_permanent_and_says_what_to_do(fail, status, words):
 async def test_a_conversation_that_is_too_long_is_said_to_be(fail):
     failure = await fail(kind="http_error", status=400, message="prompt is too long: 9 tokens > 8 maximum")
     assert failure.permanent
-    assert failure.message.startswith("the session is too long for the model")
+    assert failure.message.startswith("the conversation is too long for the model")
+    assert "`strategy` in `[agents.NAME.memory]`" in failure.message
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])

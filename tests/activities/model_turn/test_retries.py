@@ -121,7 +121,7 @@ async def test_an_attempt_whose_cost_nobody_knows_is_recorded_as_such(start, mod
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [(400, "refused the request"), (401, "set ANTHROPIC_API_KEY"), (404, "`model`"), (413, "too large")],
+    [(400, "refused the request"), (401, "set ANTHROPIC_API_KEY"), (404, "`model`"), (413, "too long")],
 )
 async def test_a_permanent_error_ends_the_turn_and_is_asked_once(start, model, status, words):
     session = await start()

@@ -249,9 +249,12 @@ def _whole(message: dict[str, Any], fault: Fault | None, headers: dict[str, str]
 async def _count_tokens(request: Request) -> Response:
     desk: Desk = request.app.state.desk
     body = await _body(request)
-    desk.note(request, body)
+    fault = desk.faults.strike_count()
+    desk.note(request, body, fault=fault)
+    if fault is not None:
+        raise _http_error(fault)
     try:
-        rules.check_messages(body.get("messages") if isinstance(body, dict) else None)
+        rules.check_count(body)
     except rules.BadRequest as error:
         raise ApiError(400, str(error)) from error
     return JSONResponse({"input_tokens": usage.input_tokens(body)}, headers=_headers(desk))

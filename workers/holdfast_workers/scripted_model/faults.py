@@ -44,6 +44,8 @@ class HttpError(_Fault):
     retry_after: float | None = Field(default=None, ge=0)
     """Seconds."""
     retry_after_form: Literal["seconds", "date"] = "seconds"
+    counting: bool = False
+    """Strikes a request to count tokens instead of one for an answer."""
 
     def retry_after_header(self, now: datetime) -> str | None:
         """What the `retry-after` header says at `now`: seconds, or an HTTP date rounded up to a full second."""
@@ -129,6 +131,13 @@ class FaultBook:
         self._injected.clear()
         self._struck.clear()
 
+    def strike_count(self) -> HttpError | None:
+        """The fault for this request to count tokens; None when it shall succeed."""
+        if self._injected and isinstance(fault := self._injected[0], HttpError) and fault.counting:
+            self._injected.popleft()
+            return fault
+        return None
+
     def strike(self, scripted: Sequence[Fault], *, key: str, has_calls: bool) -> Fault | None:
         """The fault for this request, counted; None when it shall succeed.
 
@@ -151,4 +160,6 @@ class FaultBook:
 
 
 def _applies(fault: Fault, *, has_calls: bool) -> bool:
+    if isinstance(fault, HttpError):
+        return not fault.counting
     return has_calls or not isinstance(fault, MalformedToolJson | UnknownTool)

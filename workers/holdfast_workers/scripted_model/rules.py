@@ -16,6 +16,11 @@ _MARK = b"holdfast-scripted:"
 _REQUIRED = {"text": ("text",), "tool_use": ("id", "name", "input"), "tool_result": ("tool_use_id",)}
 
 
+_COUNTED = frozenset(
+    {"cache_control", "messages", "model", "output_config", "speed", "system", "thinking", "tool_choice", "tools"}
+)
+
+
 class BadRequest(Exception):
     """The request breaks a rule of the API; the text is the error's message."""
 
@@ -29,6 +34,20 @@ def check(body: Any) -> None:
             raise BadRequest(f"{name}: Field required")
     if not isinstance(body["max_tokens"], int) or body["max_tokens"] < 1:
         raise BadRequest("max_tokens: Input should be a valid integer greater than or equal to 1")
+    check_messages(body["messages"])
+    _check_tools(body)
+
+
+def check_count(body: Any) -> None:
+    """Raises BadRequest at the first rule that the body of `POST /v1/messages/count_tokens` breaks."""
+    if not isinstance(body, dict):
+        raise BadRequest("Input should be a valid dictionary")
+    for name in body:
+        if name not in _COUNTED:
+            raise BadRequest(f"{name}: Extra inputs are not permitted")
+    for name in ("model", "messages"):
+        if name not in body:
+            raise BadRequest(f"{name}: Field required")
     check_messages(body["messages"])
     _check_tools(body)
 
