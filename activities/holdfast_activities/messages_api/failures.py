@@ -192,7 +192,7 @@ def _explain(status: int, kind: str, words: str) -> str:
     if status == TOO_LARGE_STATUS or _says_too_long(words):
         return (
             f"the conversation is too long for the model ({words}). Start a new session; so that it does not "
-            "grow as long, give its agent a memory (`strategy` in `[agents.NAME.memory]`), with a lower `above` where "
+            "grow as long, give its agent a memory (`strategy` in `[agents.NAME.memory]`), a lower `above` where "
             "it has one, and tools that return a lot a lower `result_cap`"
         )
     match status:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -99,6 +100,33 @@ def test_a_step_once_taken_stays_taken_whatever_follows() -> None:
         first = remembered(said, WINDOW).messages[0]
         again = remembered(list(said), WINDOW).messages[0]
         assert first == again
+
+
+@pytest.mark.parametrize("memory", [WINDOW, PRUNE], ids=lambda memory: memory.strategy)
+def test_a_step_taken_for_what_was_counted_stays_taken(memory: Memory) -> None:
+    before = list(conversation(memory, requests=1, calls=16))[9]
+    fits = remembered(before, memory)
+    assert fits.room_above is not None
+    made = remembered(before, memory, counted=9000)
+    assert tokens(made.messages) < tokens(fits.messages)
+    assert made.messages[-2:] == fits.messages[-2:], "the open exchange is sent as it is"
+    answer = StoredMessage(
+        head="n", role="assistant", turn=10, content=[{"type": "text", "text": "on"}], context=1000, counted=9000
+    )
+    after = remembered([*before, answer], memory)
+    assert after.messages[: len(made.messages)] == made.messages
+    assert remembered([*before, replace(answer, counted=None)], memory).messages != after.messages
+
+
+@pytest.mark.parametrize("memory", [WINDOW, PRUNE], ids=lambda memory: memory.strategy)
+def test_no_count_is_asked_for_where_no_step_could_follow(memory: Memory) -> None:
+    first, *_ = conversation(memory, requests=1, calls=4)
+    assert remembered(first, memory).room_above is None, "there is nothing but the message to answer"
+    for said in conversation(memory, requests=1, calls=80):
+        kept = remembered(said, memory)
+        if kept.known is not None and kept.room_above is not None:
+            assert kept.room_above >= memory.above
+            assert kept.known <= kept.room_above, "else the step would have come with the turn before"
 
 
 def test_the_open_request_is_never_cut_away() -> None:
