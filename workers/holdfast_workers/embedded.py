@@ -20,8 +20,10 @@ from holdfast_workers.stack.processes import ProcessSpec
 from holdfast_workers.stack.runtime import Addresses
 
 MODEL_PORT = 8787
+GRACE = "30s"
+"""Of the stack's own workers. Ctrl-C is to end it soon: a model call that takes longer is asked again next time."""
 WORKER_STOPS_WITHIN_S = 40.0
-"""Longer than a worker's own grace for the activities it runs."""
+"""Longer than that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +87,9 @@ class Embedded:
             "TEMPORAL_ADDRESS": addresses.temporal,
             "TEMPORAL_NAMESPACE": addresses.namespace,
             "TEMPORAL_CONFIG_FILE": "/dev/null",  # else a default profile's key and TLS would be used here
+            "HOLDFAST_WORKER_GRACE": GRACE,
+            "HOLDFAST_WORKER_SERVES": "",  # everything: nobody else does
+            "HOLDFAST_WORKER_PROCESSES": "",
         }
         optional = {
             "HOLDFAST_CONFIG": str(self.config) if self.config else "",

@@ -27,23 +27,22 @@ from holdfast_activities.resources import Resources
 from holdfast_activities.saga_openings import SagaOpenings
 from holdfast_activities.saga_steps import StepExecutions
 from holdfast_activities.settle_effect import Settlements
-from holdfast_activities.tools.book import ToolBook
 from holdfast_activities.unwinding import Unwindings
 from holdfast_ledger.errors import WrongTemporal
 from holdfast_ledger.standing import read_standing
 from holdfast_ledger.stream import Flusher
 from holdfast_sagas.registry import serve
+from holdfast_workers.builds import Build, load_build
 from holdfast_workers.checkpoints import checkpoints_kept
-from holdfast_workers.config_file import load_config
 from holdfast_workers.deploys import BuildLacksCode, missing_code
 from holdfast_workers.known_secrets import redactor_of
-from holdfast_workers.sagas import load_sagas
 from holdfast_workers.settings import Settings, SettingsError
 from holdfast_workers.telemetry.worker import OFF, WorkerTelemetry
 from holdfast_workers.temporal import identity
 from holdfast_workflows import attributes
 
 if TYPE_CHECKING:
+    from holdfast_activities.messages_api.client import ModelClient
     from holdfast_ledger.store import Ledger
 
 POOL = 20
@@ -54,7 +53,8 @@ POOL = 20
 class Work:
     ledger: Ledger
     sessions: Openings
-    turns: ModelTurns
+    turns: ModelTurns | None
+    """None where this process serves no model calls."""
     calls: CallExecutions
     probes: Probings
     sagas: SagaOpenings
@@ -73,11 +73,16 @@ async def open_work(
     environ: Mapping[str, str] = os.environ,
     telemetry: WorkerTelemetry = OFF,
     faults: FaultPoints = no_faults,
+    build: Build | None = None,
     task_queue: str | None = None,
+    model: bool = True,
 ) -> AsyncIterator[Work]:
-    """Connect to Postgres, check that it belongs to this Temporal, load the configuration's tools.
+    """Connect to Postgres, check that it belongs to this Temporal, open what the activities work with.
 
-    `task_queue`: the worker's own, where that is not the settings'.
+    Args:
+        build: what this process has loaded already; read from the settings otherwise.
+        task_queue: the sessions' own, where that is not the settings'.
+        model: whether model calls are served; without them no model is configured, and no key needed.
 
     Raises:
         SettingsError, ConfigError, DeclarationError: the surroundings or the configuration cannot be used.
@@ -88,11 +93,9 @@ async def open_work(
     """
     from holdfast_workers.client import connect_ledger
 
-    config = load_config(settings.config)
-    directory = settings.config.parent if settings.config else Path.cwd()
-    book = ToolBook(config, directory)
-    sagas = load_sagas(config, book)
-    serve(sagas)
+    build = build or load_build(settings)
+    config, book = build.config, build.book
+    serve(build.sagas)
     async with AsyncExitStack() as opened:
         if config.ledger.encryption == "required" and not settings.keys.configured:
             raise SettingsError(
@@ -103,11 +106,10 @@ async def open_work(
         opened.push_async_callback(ledger.close)
         cluster_id, namespace = await identity(client)
         await ledger.check(cluster_id=cluster_id, namespace=namespace)
-        if missing := await missing_code(ledger, book, sagas, task_queue or settings.task_queue):
+        if missing := await missing_code(ledger, book, build.sagas, task_queue or settings.task_queue):
             raise BuildLacksCode(missing)
         await opened.enter_async_context(checkpoints_kept(ledger.database, settings))
-        model = open_client(settings.model)
-        opened.push_async_callback(model.close)
+        client_of_model = await opened.enter_async_context(_model_client(settings)) if model else None
         flusher = await opened.enter_async_context(Flusher(ledger))
 
         async def stranger() -> str:
@@ -123,7 +125,7 @@ async def open_work(
         calls = CallExecutions(
             ledger=ledger,
             book=book,
-            resources=resources_of(config, directory, ledger, environ),
+            resources=resources_of(config, build.directory, ledger, environ),
             secrets={name: environ[name] for name in config.secrets.allow if name in environ},
             redactor=redactor_of(config, settings, environ),
             worker=worker,
@@ -134,6 +136,7 @@ async def open_work(
         opened.push_async_callback(calls.close)
         await opened.enter_async_context(telemetry.watching(lambda: read_standing(ledger.database)))
         searchable = await has_search_attributes(client)
+        queues = config.queues.planned
         yield Work(
             ledger=ledger,
             sessions=Openings(
@@ -141,11 +144,12 @@ async def open_work(
                 book=book,
                 lease=config.effects.lease,
                 search_attributes=searchable,
+                queues=queues,
                 faults=faults,
             ),
             turns=ModelTurns(
                 ledger=ledger,
-                client=model,
+                client=client_of_model,
                 book=book,
                 chunks=flusher,
                 worker=worker,
@@ -153,16 +157,35 @@ async def open_work(
                 effects=config.effects,
                 observe=telemetry.observe_turn,
                 faults=faults,
-            ),
+            )
+            if client_of_model
+            else None,
             calls=calls,
             probes=Probings(calls.surroundings),
-            sagas=SagaOpenings(ledger=ledger, book=book, lease=config.effects.lease, search_attributes=searchable),
+            sagas=SagaOpenings(
+                ledger=ledger,
+                book=book,
+                lease=config.effects.lease,
+                search_attributes=searchable,
+                queues=queues,
+            ),
             steps=StepExecutions(calls.surroundings),
             compensations=Compensations(calls.surroundings),
             settlements=Settlements(calls.surroundings),
-            unwindings=Unwindings(ledger=ledger, lease=config.effects.lease, search_attributes=searchable),
+            unwindings=Unwindings(
+                ledger=ledger, lease=config.effects.lease, search_attributes=searchable, queues=queues
+            ),
             orphans=Orphans(ledger.sagas, client, stranger),
         )
+
+
+@asynccontextmanager
+async def _model_client(settings: Settings) -> AsyncIterator[ModelClient]:
+    client = open_client(settings.model)
+    try:
+        yield client
+    finally:
+        await client.close()
 
 
 async def has_search_attributes(client: Client) -> bool:

@@ -1,83 +1,62 @@
-"""A worker process: connect, serve sessions until told to stop, finish what was dispatched.
-
-Every number here is measured on two cores. One process makes use of little more than one: a bigger machine runs
-more of them, and sets its own numbers through `HOLDFAST_WORKER_*`.
-"""
+"""A worker process: connect, serve until told to stop, finish what runs, or hand it over when told again."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
-import signal
-from collections.abc import Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from datetime import timedelta
-from typing import Self
 
-from pydantic import Field, ValidationError
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.worker import Interceptor, Worker
 
-from holdfast.durations import Duration
-from holdfast.wire import Strict
+from holdfast.contracts import MODEL_TIMEOUT, RECORD_MARGIN
 from holdfast_activities.faults import FaultPoints, no_faults
+from holdfast_workers.builds import Build, load_build
+from holdfast_workers.capacity import VARIABLES, WorkerSettings
 from holdfast_workers.health import serve_health
 from holdfast_workers.plugin import HoldfastPlugin
-from holdfast_workers.settings import Settings, SettingsError
-from holdfast_workers.sweeping import DEFAULT_EVERY
+from holdfast_workers.serving import served_queues
+from holdfast_workers.settings import Settings
+from holdfast_workers.stopping import HandOver, Stop, stop_signals
 from holdfast_workers.telemetry.worker import open_telemetry
 from holdfast_workers.temporal import connect_temporal, logging_runtime
 
+__all__ = ["VARIABLES", "WorkerSettings", "build_worker", "run"]
 
-class WorkerSettings(Strict):
-    """How much one worker process takes on."""
-
-    cached_sessions: int = Field(default=200, ge=0)
-    """Idle sessions kept in memory: 2,000 of them in 46 MB instead of 197 at the SDK's default."""
-    activities: int = Field(default=100, ge=1)
-    sticky_timeout: timedelta = timedelta(seconds=1)
-    """After a worker's crash its sessions answer again in 1.4 s; the SDK's default makes it 10."""
-    heartbeat_throttle: timedelta = timedelta(milliseconds=500)
-    """An interrupt arrives in 0.3 s; the SDK's default makes it 20."""
-    grace: Duration = timedelta(seconds=30)
-    """How long running activities may finish after SIGTERM; at least the longest tool. A longer model call is asked
-    again by another worker, and paid twice."""
-    sweep_every: Duration = DEFAULT_EVERY
-    """How often sagas are looked for whose workflow died."""
-
-    @classmethod
-    def from_env(cls, environ: Mapping[str, str]) -> Self:
-        """What `HOLDFAST_WORKER_*` says, the defaults for the rest. Raises `SettingsError` naming the variable."""
-        given = {name: environ[variable] for name, variable in VARIABLES.items() if environ.get(variable)}
-        try:
-            return cls.model_validate(given)
-        except ValidationError as error:
-            first = error.errors()[0]
-            variable = VARIABLES[str(first["loc"][0])]
-            raise SettingsError(f"`{variable}` cannot be {first['input']!r}: {first['msg']}.") from error
+logger = logging.getLogger("holdfast.workers")
 
 
-VARIABLES = {
-    "cached_sessions": "HOLDFAST_WORKER_CACHED_SESSIONS",
-    "activities": "HOLDFAST_WORKER_ACTIVITIES",
-    "grace": "HOLDFAST_WORKER_GRACE",
-    "sweep_every": "HOLDFAST_WORKER_SWEEP_EVERY",
-}
-
-
-def build_worker(client: Client, *, task_queue: str, settings: WorkerSettings | None = None) -> Worker:
+def build_worker(
+    client: Client,
+    *,
+    task_queue: str,
+    settings: WorkerSettings | None = None,
+    interceptors: Sequence[Interceptor] = (),
+) -> Worker:
     """A worker of a client that has the `HoldfastPlugin`, as production and tests run it."""
     settings = settings or WorkerSettings()
     return Worker(
         client,
         task_queue=task_queue,
+        interceptors=interceptors,
         max_cached_workflows=settings.cached_sessions,
         max_concurrent_activities=settings.activities,
         sticky_queue_schedule_to_start_timeout=settings.sticky_timeout,
         max_heartbeat_throttle_interval=settings.heartbeat_throttle,
         default_heartbeat_throttle_interval=settings.heartbeat_throttle,
-        graceful_shutdown_timeout=settings.grace,
+        graceful_shutdown_timeout=MODEL_TIMEOUT if settings.grace is None else settings.grace,
     )
+
+
+def grace_of(settings: WorkerSettings, build: Build) -> timedelta:
+    """How long what a worker runs may finish: as it was told, else as long as the longest of it may take."""
+    if settings.grace is not None:
+        return settings.grace
+    longest = build.longest_tool() + RECORD_MARGIN
+    return max(longest, MODEL_TIMEOUT) if "model" in settings.serves else longest
 
 
 async def run(
@@ -87,42 +66,65 @@ async def run(
     worker_settings: WorkerSettings | None = None,
     faults: FaultPoints = no_faults,
 ) -> None:
-    """Serve sessions until SIGTERM or SIGINT; then finish what was dispatched.
+    """Serve until SIGTERM or SIGINT; then finish what runs. A second signal hands it over to other workers.
 
     Raises:
+        SettingsError: it cannot serve what it is told to serve.
         TemporalUnavailable, LedgerUnavailable: a server cannot be reached at start.
         NamespaceMissing: Temporal has no such namespace.
         SchemaMismatch, WrongTemporal: Postgres belongs to another version or another Temporal.
         ConfigError, DeclarationError: an agent or tool of the configuration cannot be used.
     """
+    chosen = worker_settings or WorkerSettings()
+    build = load_build(settings)
+    chosen = chosen.model_copy(update={"grace": grace_of(chosen, build)})
+    role, task_queue = next(
+        iter(served_queues(build.config.queues.planned, chosen.serves, settings.task_queue).items())
+    )
     telemetry = open_telemetry(os.environ, provider=settings.model.provider)
-    sweep_every = (worker_settings or WorkerSettings()).sweep_every
-    plugin = HoldfastPlugin(settings, telemetry=telemetry, faults=faults, sweep_every=sweep_every)
+    hand_over = HandOver()
+    plugin = HoldfastPlugin(
+        settings,
+        worker=chosen,
+        build=build,
+        telemetry=telemetry,
+        faults=faults,
+        sweep_every=chosen.sweep_every,
+    )
     async with AsyncExitStack() as until_stopped:
         until_stopped.callback(telemetry.close)
         runtime = telemetry.runtime or logging_runtime()
         client = await connect_temporal(settings.temporal, plugins=[plugin], runtime=runtime)
-        worker = build_worker(client, task_queue=settings.task_queue, settings=worker_settings)
+        worker = build_worker(
+            client,
+            task_queue=task_queue,
+            settings=chosen.model_copy(update={"activities": chosen.at_once(role)}),
+            interceptors=[hand_over],
+        )
         if health_port is not None:
-            await until_stopped.enter_async_context(serve_health(health_port, lambda: worker.is_running))
-        stopped = until_stopped.enter_context(_stop_signals())
+            await until_stopped.enter_async_context(serve_health(health_port, lambda: plugin.is_running(worker)))
+        stop = until_stopped.enter_context(stop_signals())
         serving = asyncio.create_task(worker.run())
-        stopping = asyncio.create_task(stopped.wait())
-        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
+        await _first_of(serving, stop.asked)
         if not serving.done():
-            await worker.shutdown()
+            await _drained(serving, stop, hand_over, asyncio.create_task(plugin.shutdown(worker)))
         await serving
 
 
-@contextmanager
-def _stop_signals() -> Iterator[asyncio.Event]:
-    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    for number in numbers:
-        loop.add_signal_handler(number, stopped.set)
-    try:
-        yield stopped
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
+async def _drained(
+    serving: asyncio.Task[None], stop: Stop, hand_over: HandOver, shutting_down: asyncio.Task[None]
+) -> None:
+    """Wait until what runs has finished; once told again, until it is handed over."""
+    logger.info("stopping: %d activities run to their end; a second signal hands them over", len(hand_over))
+    await _first_of(serving, stop.at_once)
+    if not serving.done():
+        logger.warning("stopping at once: %d activities are handed over to other workers", len(hand_over))
+        hand_over()
+        await asyncio.wait({serving})
+    shutting_down.cancel()  # it may wait for a worker that never started
+
+
+async def _first_of(serving: asyncio.Task[None], told: asyncio.Event) -> None:
+    waiting = asyncio.create_task(told.wait())
+    await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
