@@ -39,6 +39,7 @@ from holdfast_ledger.records import (
     ClaimResult,
     Closing,
     Doubt,
+    Granted,
     Opening,
     Record,
     Recorded,
@@ -188,6 +189,8 @@ class Ledger:
     async def claim(self, claim: Claim) -> ClaimResult:
         """Ask for an effect. Raises `LedgerConflict` where the outbox holds a fact told otherwise before."""
         result = await claims.claim(self.database, self.vault, claim)
+        if claim.kind == "model" and isinstance(result, Granted) and result.token == 1:
+            self._transcripts.claimed(claim)
         self._changed(claim.session_id)
         return result
 
@@ -209,6 +212,8 @@ class Ledger:
     async def record(self, record: Record) -> Recorded:
         """End an attempt. The same record again, after its answer was lost, is accepted again."""
         recorded = await effects.record(self.database, self.vault, record)
+        if recorded.accepted:
+            self._transcripts.settled(record, recorded)
         self._changed(record.session_id)
         return recorded
 
@@ -232,6 +237,8 @@ class Ledger:
     async def record_turn(self, turn: TurnRecord) -> Recorded:
         """Commit a model turn. The same record again, after its answer was lost, is accepted again."""
         recorded = await turns.record_turn(self.database, self.vault, turn)
+        if recorded.accepted:
+            self._transcripts.answered(turn)
         if self.observer is not None:
             self.observer.turn_recorded(turn.session_id, turn.turn)
         return recorded
@@ -267,7 +274,10 @@ class Ledger:
             self._changed(session_id)
 
     async def transcript(self, session_id: str, head: str) -> tuple[StoredMessage, ...]:
-        """All messages up to `head`, along its own branch. Raises `holdfast.errors.HeadMissing`."""
+        """All messages up to `head`, along its own branch; of what this process knows of them none is read again.
+
+        Raises `holdfast.errors.HeadMissing`.
+        """
         seal = await self.vault.of(session_id)
         return await transcript.transcript(self.database, seal, session_id, head, self._transcripts)
 
@@ -298,6 +308,7 @@ class Ledger:
             *parameters.facts(closing.outbox, seal),
         )
         self.vault.forget(closing.session_id)
+        self._transcripts.forget(closing.session_id)
         self._changed(closing.session_id)
 
     async def write_chunks(self, batch: list[Chunk]) -> None:

@@ -26,6 +26,7 @@ from holdfast_ledger.records import (
     PlannedCall,
     Record,
     Recorded,
+    StoredMessage,
     TurnRecord,
 )
 from holdfast_ledger.store import Ledger
@@ -201,6 +202,17 @@ class Conversation:
             latency=timedelta(milliseconds=20),
         )
         return await self.ledger.record(replace(record, **changes))
+
+    async def transcript(self, head: str) -> tuple[StoredMessage, ...]:
+        """As this worker has it, which is as any other reads it."""
+        own = await self.ledger.transcript(self.session_id, head)
+        assert own == await self.another_worker.transcript(self.session_id, head)
+        return own
+
+    @property
+    def another_worker(self) -> Ledger:
+        """One that remembers nothing."""
+        return Ledger(self.ledger.database, self.ledger.vault)
 
     async def expire_lease(self, call: PlannedCall) -> None:
         await self.expire_lease_of(call.effect_id)

@@ -46,7 +46,7 @@ async def test_the_transcript_holds_what_was_said_along_its_branch(conversation:
     await conversation.take_turn(content="the other road")
 
     async def said(head: str) -> list[Any]:
-        return [message.content for message in await conversation.ledger.transcript(conversation.session_id, head)]
+        return [message.content for message in await conversation.transcript(head)]
 
     answers = [[{"type": "text", "text": f"turn {turn}"}] for turn in (1, 2)]
     assert await said(taken) == ["first", answers[0], "the road taken", answers[1]]
@@ -76,7 +76,7 @@ async def test_results_are_filled_in_from_the_effects_rows(conversation: Convers
     message = results_message(conversation, references)
     assert isinstance(await conversation.ledger.claim(conversation.model_claim(message)), Granted)
 
-    transcript = await conversation.ledger.transcript(conversation.session_id, message.head)
+    transcript = await conversation.transcript(message.head)
 
     assert [each["text"] for each in transcript[-1].content] == [STRANGE, "attempt 1 says failed", "no"]
     assert await conversation.ledger.result(conversation.session_id, capped.call) == b"x" * 50_000
@@ -93,7 +93,7 @@ async def test_nul_and_lone_surrogates_survive_wherever_a_model_or_a_tool_may_wr
     granted = await conversation.grant(call)
     await conversation.record(call, granted.token, EffectState.DONE, outcome={"status": "ok", "text": STRANGE})
 
-    transcript = await conversation.ledger.transcript(conversation.session_id, conversation.head)
+    transcript = await conversation.transcript(conversation.head)
     settled = await conversation.claim(call)
 
     assert transcript[0].content == STRANGE
@@ -124,7 +124,7 @@ async def test_a_claim_on_a_transcript_that_is_not_there_is_refused_and_writes_n
     assert refused.code == "head_missing"
     assert len(await conversation.entries()) == before
     with pytest.raises(HeadMissing):
-        await conversation.ledger.transcript(conversation.session_id, message.head)
+        await conversation.transcript(message.head)
 
 
 async def test_a_message_stored_by_digest_is_found_by_the_turn_that_names_it(conversation: Conversation) -> None:
@@ -135,7 +135,7 @@ async def test_a_message_stored_by_digest_is_found_by_the_turn_that_names_it(con
 
     assert isinstance(await conversation.ledger.claim(conversation.model_claim(message)), Granted)
 
-    transcript = await conversation.ledger.transcript(conversation.session_id, message.head)
+    transcript = await conversation.transcript(message.head)
     assert [each.content for each in transcript] == ["stored before"]
 
 
