@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from holdfast_ledger.store import Ledger
 from holdfast_workers.stack.servers import embedded_servers
 from holdfast_workflows.summaries import GO_ON, SUMMARISE
 
-ABOVE = 1500
+ABOVE = 2000
 MEMORY = f"""
 [agents.default.memory]
 strategy = "summarise"
@@ -75,7 +76,7 @@ async def test_a_session_of_60_turns_sends_no_more_than_its_memory_holds_also_ac
 async def test_a_summary_comes_between_two_turns_and_the_request_goes_on_from_it(
     open_house, config: str, ledger: Ledger
 ) -> None:
-    async with open_house(ON_AND_ON, config=config + MEMORY.replace("1500", "400")) as house:
+    async with open_house(ON_AND_ON, config=config + MEMORY.replace("2000", "400")) as house:
         session = await house.start("look around", limits=TighterLimits(turns=4), close_when_idle=True)
         await asyncio.wait_for(house.holdfast.result(session), 20)
         bodies = [request.body for request in house.model.requests]
@@ -93,7 +94,7 @@ async def test_a_summary_comes_between_two_turns_and_the_request_goes_on_from_it
 
 
 async def test_a_new_request_is_answered_after_the_summary_not_by_it(open_house, config: str) -> None:
-    async with open_house(ON_AND_ON, config=config + MEMORY.replace("1500", "10")) as house:
+    async with open_house(ON_AND_ON, config=config + MEMORY.replace("2000", "10")) as house:
         session = await house.start("hello")
         await house.until(session, "idle")
         await house.holdfast.send(session, "what do you know?", by="ann")
@@ -104,6 +105,19 @@ async def test_a_new_request_is_answered_after_the_summary_not_by_it(open_house,
         ]
         assert texts[1][0] == SUMMARISE
         assert texts[2][0] == "what do you know?"
+
+
+async def test_a_summary_that_makes_no_room_is_asked_for_again_only_once_it_could(open_house, config: str) -> None:
+    """Tools and system prompt alone are more than the memory is to hold."""
+    above = 1200
+    async with open_house(ON_AND_ON, config=config + MEMORY.replace("2000", str(above))) as house:
+        session = await house.start("look around", limits=TighterLimits(turns=14), close_when_idle=True)
+        await asyncio.wait_for(house.holdfast.result(session), 30)
+        recorded = await turns(house, session)
+        summaries = [i for i, turn in enumerate(recorded) if turn["model_asked"] == "claude-haiku-4-5"]
+        assert recorded[summaries[0] + 1]["context"] > above, "no room was made"
+        for one, other in pairwise(summaries):
+            assert recorded[other - 1]["context"] >= recorded[one + 1]["context"] + above / 4
 
 
 async def test_no_user_message_is_taken_for_the_one_that_asks_for_a_summary(open_house, config: str) -> None:

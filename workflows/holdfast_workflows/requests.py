@@ -142,11 +142,10 @@ def record_turn(state: SessionState, request: OpenRequest, turn: ModelTurn, resu
     state.head = ids.next_head(turn.head, result.message)
     state.spend = state.spend.with_turn(result.usage, result.usd)
     if turn.summary:
-        state.incoming = summaries.after(state)
-        state.context = 0  # until the next turn tells
+        summaries.take_in_summary(state, result)
         return ()
     state.incoming = []
-    state.context = summaries.size(result)
+    summaries.take_in(state, result)
     state.answer = result.message
     state.spoken = result.text
     if turn.final:

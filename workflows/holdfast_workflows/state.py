@@ -116,6 +116,8 @@ class SessionState(_State):
     """What the next model turn appends to the transcript."""
     context: int = 0
     """Tokens of the last turn, input and output, where the agent's memory has use for them."""
+    summed_up: int | None = None
+    """Tokens of the first turn after the last summary, 0 before there is one; None: there is no summary."""
     request: OpenRequest | None = None
     compensations: list[Compensation] = []
     early: list[Decide] = []

@@ -17,6 +17,9 @@ SUMMARISE = (
     "what is left to do. Do nothing else now."
 )
 GO_ON = "Go on with the request."
+GROWTH = 4
+"""After a summary that leaves much, the next waits until a quarter of what the memory holds has come: each is paid
+for, and costs the provider's cache."""
 GOES_ON = frozenset({"pause_turn", "max_tokens"})
 """Stop reasons whose next turn goes on inside the same answer: no summary comes between."""
 
@@ -25,7 +28,9 @@ def due(state: SessionState, request: OpenRequest) -> bool:
     """Whether the next turn is to be a summary: the one before used more than the agent's memory holds."""
     assert state.plan is not None
     above = state.plan.summarise_above
-    return above is not None and state.context > above and request.final is None
+    if above is None or request.final is not None:
+        return False
+    return state.context > max(above, (state.summed_up or 0) + above // GROWTH)
 
 
 def asking(state: SessionState) -> tuple[UserMessage | Results, ...]:
@@ -43,6 +48,15 @@ def after(state: SessionState) -> list[UserMessage | Results]:
     return left or [go_on]
 
 
-def size(result: TurnResult) -> int:
-    """Tokens of a turn that the next may have to shorten."""
-    return 0 if result.stop_reason in GOES_ON else result.usage.total
+def take_in(state: SessionState, result: TurnResult) -> None:
+    """Note how long the conversation is after a turn, and how long the last summary left it."""
+    state.context = 0 if result.stop_reason in GOES_ON else result.usage.total
+    if state.summed_up == 0:
+        state.summed_up = state.context
+
+
+def take_in_summary(state: SessionState, result: TurnResult) -> None:
+    """How long a summary leaves the conversation, the next turn tells. One that was interrupted shortened nothing."""
+    state.context = 0
+    state.summed_up = None if result.interrupted else 0
+    state.incoming = after(state)
