@@ -13,8 +13,9 @@ Strategy = Literal["full", "window", "prune_results", "summarise", "api"]
 
 
 class Memory(Declared):
-    """Room is made where the API counts more than `above` tokens, in a turn or in what would be sent, and in steps: what
-    is sent before and after a step begins with the same bytes every time, so that the provider's prompt cache holds."""
+    """Room is made where the API counts more than `above` tokens, in a turn or in what would be sent, and in steps:
+    what is sent before and after a step begins with the same bytes every time, so that the provider's prompt cache
+    holds."""
 
     strategy: Strategy = "full"
     """`full`: everything. `window`: the newest part. `prune_results`: everything, old tool results as stubs that

@@ -56,7 +56,7 @@ def take_in(state: SessionState, result: TurnResult) -> None:
 
 
 def take_in_summary(state: SessionState, result: TurnResult) -> None:
-    """How long a summary leaves the conversation, the next turn tells. One that was interrupted shortened nothing."""
+    """The next turn tells how long the conversation is now. A summary that was interrupted shortened nothing."""
     state.context = 0
     state.summed_up = None if result.interrupted else 0
     state.incoming = after(state)
