@@ -23,7 +23,7 @@ from temporalio.api.enums.v1 import EventType, TimeoutType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.service import RPCError
 
-from benchmarks.crowd_results import Delays, Memory, Phase, Results, table
+from benchmarks.crowd_results import Delays, Gathered, Memory, Phase, Restarted, Results, table
 from benchmarks.one_worker import QUEUE, OneWorker, Stalled, one_worker, until
 from benchmarks.results import Machine
 from holdfast.errors import HoldfastError
@@ -44,7 +44,8 @@ tools = ["benchmarks.tools:pay"]
 PATIENCE_S = 600
 """Longer than any phase should take: the bars are judged by what was measured."""
 LOOK_EVERY_S = 0.5
-SAMPLED = 60
+SAMPLED = 20
+"""Sessions of each phase whose histories are searched for what went wrong."""
 WENT_WRONG = {
     EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT: "workflow tasks timed out",
     EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED: "workflow tasks failed",
@@ -84,11 +85,13 @@ class Crowd:
     holdfast: Holdfast
     plan: Plan
     tell: Tell
+    sampled: list[str] = field(default_factory=list)
+    """Sessions of each phase whose histories are read in the end."""
     _decided_at: dict[str, float] = field(default_factory=dict)
     _how: Counter[str] = field(default_factory=Counter)
 
-    async def start(self, sessions: int) -> None:
-        """Start so many, and wait until each waits for a person."""
+    async def start(self, sessions: int, *, beside: int = 0) -> None:
+        """Start so many, and wait until each waits for a person, as `beside` of them do already."""
         room = asyncio.Semaphore(self.plan.at_once)
 
         async def one() -> None:
@@ -96,7 +99,7 @@ class Crowd:
                 await self.holdfast.start("pay 1", close_when_idle=True)
 
         async def all_wait() -> bool:
-            return (await read_standing(self.holdfast.ledger.database)).approvals_waiting == sessions
+            return (await read_standing(self.holdfast.ledger.database)).approvals_waiting == sessions + beside
 
         await asyncio.gather(*(one() for _ in range(sessions)))
         await until(all_wait, f"{sessions} sessions to ask", within_s=PATIENCE_S, every_s=LOOK_EVERY_S)
@@ -127,6 +130,7 @@ class Crowd:
         how, cpu, began = self._how.copy(), self.worker.cpu_s, time.time()
         await deciding
         await self.until_left(left)
+        self.sampled += [each.session_id for each in approvals[:: max(len(approvals) // SAMPLED, 1)]]
         done = await self._done_at()
         found = Phase(
             delays=self.delays(approvals, done),
@@ -166,74 +170,87 @@ class Crowd:
         return {each.session_id: each.settled_at.timestamp() for each in effects if each.settled_at}
 
 
+@dataclass
+class Marks:
+    """The worker's memory and the machine's load, at the moments that have a name."""
+
+    worker: OneWorker
+    memory: dict[str, float] = field(default_factory=dict)
+    load: list[float] = field(default_factory=list)
+
+    def take(self, name: str) -> None:
+        self.memory[name] = round(self.worker.rss_mb, 1)
+        self.load.append(os.getloadavg()[0])
+
+
 async def measure(worker: OneWorker, plan: Plan, tell: Tell = lambda line: None) -> Results:
     """Everything, one phase after the other. The stack must have nothing else to do."""
-    began, load = datetime.now(UTC), [os.getloadavg()[0]]
+    began, marks = datetime.now(UTC), Marks(worker)
     async with await Holdfast.connect(worker.place.settings(QUEUE)) as holdfast:
         crowd = Crowd(worker, holdfast, plan, tell)
-        memory = {"started": worker.rss_mb}
+        marks.take("started")
         await crowd.start(plan.warm_up)
         await crowd.decide_at_once(await crowd.pending())
         await crowd.until_left(0)
-        memory["warm"] = worker.rss_mb
-
-        cpu, clock = worker.cpu_s, time.monotonic()
-        async with watched(worker) as seen:
-            await crowd.start(plan.sessions)
-        start_s, start_cpu = time.monotonic() - clock, worker.cpu_s - cpu
-        memory |= {"waiting": worker.rss_mb, "most": max(seen)}
-        tell(f"{plan.sessions} wait after {start_s:.1f} s, {start_cpu:.1f} s of the worker's CPU; memory {memory}")
-        await asyncio.sleep(plan.settle_s)
-        memory["settled"] = worker.rss_mb
-        load.append(os.getloadavg()[0])
-
-        waiting = await crowd.pending()
-        first, second, rest = (
-            waiting[: plan.steady],
-            waiting[plan.steady : 2 * plan.steady],
-            waiting[2 * plan.steady :],
-        )
+        marks.take("warm")
+        gathered = await gather(crowd, marks)
+        first = (await crowd.pending())[: plan.steady]
         steady = await crowd.phase("steady", first, crowd.decide_steadily(first))
-        memory["after_steady"] = worker.rss_mb
-        load.append(os.getloadavg()[0])
-
-        await worker.lose()
-        lost = time.time()
-        starting = asyncio.create_task(worker.start())
-        restarted = await crowd.phase("restarted", second, crowd.decide_steadily(second))
-        await starting
-        memory["restarted"] = worker.rss_mb
-        load.append(os.getloadavg()[0])
-
-        flood = await crowd.phase("at once", rest, crowd.decide_at_once(rest))
-        memory["after_flood"] = worker.rss_mb
-        load.append(os.getloadavg()[0])
-        sampled = [*_some(first), *_some(second), *_some(rest)]
-        found = Memory(**{name: round(value, 1) for name, value in memory.items()})
+        marks.take("after_steady")
+        restarted = await lose(crowd)
+        marks.take("restarted")
+        left = len(await crowd.pending())
+        await crowd.start(plan.sessions - left, beside=left)
+        everyone = await crowd.pending()
+        flood = await crowd.phase("at once", everyone, crowd.decide_at_once(everyone))
+        marks.take("after_flood")
+        memory = Memory(**marks.memory)
         return Results(
             sessions=plan.sessions,
             rate=plan.rate,
-            started_per_s=round(plan.sessions / start_s, 1),
-            start_cpu_ms=round(start_cpu * 1000 / plan.sessions, 1),
-            memory=found,
-            above_start_mb=round(found.above_start, 1),
-            kb_per_session=round((max(found.waiting, found.settled) - found.warm) * 1000 / plan.sessions, 1),
+            gathered=gathered,
+            memory=memory,
+            above_start_mb=round(memory.above_start, 1),
+            kb_per_session=round((memory.above_start + memory.started - memory.warm) * 1000 / plan.sessions, 1),
             steady=steady,
-            restart_s=round(worker.ready_at - lost, 2),
             restarted=restarted,
-            restarted_from_ready=await crowd.delays_from(worker.ready_at, second),
             flood=flood,
-            went_wrong=await went_wrong(holdfast, sampled),
-            sampled=len(sampled),
+            went_wrong=await went_wrong(holdfast, crowd.sampled),
+            sampled=len(crowd.sampled),
             verified=await verified(holdfast),
             began=began,
-            machine=Machine.here(load),
+            machine=Machine.here(marks.load),
         )
 
 
-def _some(approvals: Sequence[Approval]) -> Sequence[str]:
-    """Ids of a third of the sample, evenly spread."""
-    return [each.session_id for each in approvals[:: max(len(approvals) * 3 // SAMPLED, 1)]]
+async def gather(crowd: Crowd, marks: Marks) -> Gathered:
+    """Start all of them, wait until each waits, and a while longer."""
+    worker, sessions = crowd.worker, crowd.plan.sessions
+    cpu, began = worker.cpu_s, time.monotonic()
+    async with watched(worker) as seen:
+        await crowd.start(sessions)
+    took, spent = time.monotonic() - began, worker.cpu_s - cpu
+    marks.take("waiting")
+    marks.memory["most"] = round(max(seen), 1)
+    await asyncio.sleep(crowd.plan.settle_s)
+    marks.take("settled")
+    found = Gathered(per_s=round(sessions / took, 1), cpu_ms=round(spent * 1000 / sessions, 1))
+    crowd.tell(f"{sessions} wait: {found}, {marks.memory}")
+    return found
+
+
+async def lose(crowd: Crowd) -> Restarted:
+    """Kill the worker, start another one, and decide all the while."""
+    decided = (await crowd.pending())[: crowd.plan.steady]
+    await crowd.worker.lose()
+    lost = time.time()
+    starting = asyncio.create_task(crowd.worker.start())
+    phase = await crowd.phase("restarted", decided, crowd.decide_steadily(decided))
+    await starting
+    ready = crowd.worker.ready_at
+    return Restarted(
+        phase=phase, ready_after_s=round(ready - lost, 2), from_ready=await crowd.delays_from(ready, decided)
+    )
 
 
 @asynccontextmanager

@@ -48,6 +48,25 @@ class Phase(Strict):
     """Of the worker, for one decision and the rest of its session."""
 
 
+class Gathered(Strict):
+    """From the first start to the last ask in the ledger."""
+
+    per_s: float
+    cpu_ms: float
+    """Of the worker, for one session."""
+
+
+class Restarted(Strict):
+    """Decisions that began with the kill of the worker."""
+
+    phase: Phase
+    """Counted from each decision, though no worker was there."""
+    ready_after_s: float
+    """From `kill -9` until the next worker polled."""
+    from_ready: Delays
+    """Counted from then where that is later than the decision."""
+
+
 class Memory(Strict):
     """RSS of the worker process, in MB of a million bytes."""
 
@@ -74,21 +93,13 @@ class Results(Strict):
     sessions: int
     rate: float
     """Decisions a second in the two steady phases."""
-    started_per_s: float
-    """From the first start to the last ask in the ledger."""
-    start_cpu_ms: float
-    """Of the worker, for one session from its start to its ask."""
+    gathered: Gathered
     memory: Memory
     above_start_mb: float
     kb_per_session: float
     """Of what is above the warm worker."""
     steady: Phase
-    restart_s: float
-    """From `kill -9` until the next worker polls."""
-    restarted: Phase
-    """Decisions began with the kill: counted from each, though no worker was there."""
-    restarted_from_ready: Delays
-    """The same, counted from when the next worker polled where that is later."""
+    restarted: Restarted
     flood: Phase
     went_wrong: dict[str, int]
     """Workflow tasks and activities that timed out or failed, in the histories of `sampled` sessions."""
@@ -104,7 +115,7 @@ class Results(Strict):
         bars = (
             (self.above_start_mb < MEMORY_BAR_MB, f"memory above start under {MEMORY_BAR_MB} MB"),
             (self.steady.delays.most <= STEADY_BAR_S, f"each decision acted on within {STEADY_BAR_S} s"),
-            (self.restarted_from_ready.most <= STEADY_BAR_S, f"also after a restart, within {STEADY_BAR_S} s"),
+            (self.restarted.from_ready.most <= STEADY_BAR_S, f"also after a restart, within {STEADY_BAR_S} s"),
             (self.flood.all_within_s <= FLOOD_BAR_S, f"all at once within {FLOOD_BAR_S} s"),
         )
         return [bar for held, bar in bars if not held]
@@ -123,26 +134,26 @@ def table(found: Results) -> Table:
 
 def _rows(found: Results) -> Iterator[tuple[str, str, str]]:
     memory, flood = found.memory, found.flood
-    yield "started and asked, sessions/s", f"{found.started_per_s:.1f}", ""
-    yield "worker CPU until the ask, ms", f"{found.start_cpu_ms:.1f}", ""
+    yield "started and asked, sessions/s", f"{found.gathered.per_s:.1f}", ""
+    yield "worker CPU until the ask, ms", f"{found.gathered.cpu_ms:.1f}", ""
     yield "worker's memory at start, warm, MB", f"{memory.started:.0f}, {memory.warm:.0f}", ""
     yield "all waiting, settled, MB", f"{memory.waiting:.0f}, {memory.settled:.0f}", ""
     yield "above start, MB", f"{found.above_start_mb:.0f}", f"< {MEMORY_BAR_MB}"
     yield "a waiting session, kB", f"{found.kb_per_session:.1f}", ""
     bar = f"≤ {STEADY_BAR_S} each"
     yield f"{found.rate:g} decisions/s: p50 / p95 / p99 / most, s", str(found.steady.delays), bar
-    yield "kill -9 to the next worker polling, s", f"{found.restart_s:.1f}", ""
-    yield "from then on: p50 / p95 / p99 / most, s", str(found.restarted_from_ready), bar
-    yield "the same from the decision, s", str(found.restarted.delays), ""
+    yield "kill -9 to the next worker polling, s", f"{found.restarted.ready_after_s:.1f}", ""
+    yield "from then on: p50 / p95 / p99 / most, s", str(found.restarted.from_ready), bar
+    yield "the same from the decision, s", str(found.restarted.phase.delays), ""
     yield (
         f"{flood.delays.count} at once: the last acted on after, s",
         f"{flood.all_within_s:.1f}",
         f"≤ {FLOOD_BAR_S}",
     )
     yield "each of them, from its own decision, s", str(flood.delays), ""
-    signals = f"{found.steady.recorded}, {found.restarted.recorded}, {flood.recorded}"
+    signals = f"{found.steady.recorded}, {found.restarted.phase.recorded}, {flood.recorded}"
     yield "decisions that went as signals", signals, ""
-    cpu = f"{found.steady.cpu_ms:.0f}, {found.restarted.cpu_ms:.0f}, {flood.cpu_ms:.0f}"
+    cpu = f"{found.steady.cpu_ms:.0f}, {found.restarted.phase.cpu_ms:.0f}, {flood.cpu_ms:.0f}"
     yield "worker CPU a decision, ms", cpu, ""
     wrong = ", ".join(f"{number} {what}" for what, number in found.went_wrong.items()) or "none"
     yield f"gone wrong in {found.sampled} histories", wrong, ""
