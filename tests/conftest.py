@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -14,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+import psutil
 import pytest
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowHandle
@@ -41,18 +43,41 @@ SETTLE_WITHIN_S = 20.0
 HISTORIES = Path(__file__).parent / "workflows" / "histories"
 
 
-WHOLE_MACHINE = ("benchmarks", "chaos", "demo", "docs", "packaging", "stack", "cli/test_stack_commands.py")
-"""Tests that start whole stacks, on the usual ports: never two at once."""
+IN_MEMORY = Path("/dev/shm")
+ENOUGH_MEMORY = 6 << 30  # bytes; a whole run holds about 1 GiB at once
+
+FIRST = ("demo", "docs", "stack/test_kills.py", "chaos/test_slice.py", "packaging", "benchmarks", "stack", "chaos", "cli")
+"""Paths whose tests take longest, the longest first: whoever runs out of tests last must not have begun with a long one."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep temporary directories in memory where there is plenty: each test's database is some 300 new files."""
+    if in_memory():
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY))
+
+
+def in_memory() -> bool:
+    try:
+        room = os.statvfs(IN_MEMORY)
+    except OSError:
+        return False
+    runs_programs = not room.f_flag & os.ST_NOEXEC
+    free = min(room.f_bavail * room.f_frsize, psutil.virtual_memory().available)
+    return runs_programs and os.access(IN_MEMORY, os.W_OK) and free >= ENOUGH_MEMORY
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where `make test` runs two processes, a file stays in one of them, and what needs the machine in the same."""
+    """Where `make test` runs several processes, a file stays in one of them. Long ones come first."""
     here = Path(__file__).parent
-    for item in items:
+
+    def order(item: pytest.Item) -> int:
         path = item.path.relative_to(here).as_posix()
-        group = "machine" if path.startswith(WHOLE_MACHINE) else path
-        item.add_marker(pytest.mark.xdist_group(group))
+        return next((place for place, first in enumerate(FIRST) if path.startswith(first)), len(FIRST))
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(item.path.relative_to(here).as_posix()))
+    items.sort(key=order)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -273,7 +298,7 @@ def house_opener(
                 ),
                 model=ModelSettings(provider="gateway", base_url=model.url, scripted=True),
             )
-            plugin = HoldfastPlugin(settings, sweep_every=None)
+            plugin = HoldfastPlugin(settings, worker=worker, sweep_every=None)
             temporal = await connect_temporal(settings.temporal, plugins=[plugin])
             async with await Holdfast.connect(settings) as holdfast:
                 house = House(

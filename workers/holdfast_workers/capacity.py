@@ -42,7 +42,7 @@ class WorkerSettings(Strict):
     """At the same time on the model's own queue."""
     tool_calls: int = Field(default=100, ge=1)
     """At the same time on the tools' own queue."""
-    processes: int | Literal["auto"] = Field(default=1, ge=1)
+    processes: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
     """`auto`: one for each two cores that this process may use."""
     sticky_timeout: timedelta = timedelta(seconds=1)
     """After a worker's crash its sessions answer again in 1.4 s; the SDK's default makes it 10."""

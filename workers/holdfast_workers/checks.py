@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 OVERDUE_INTERVALS = 3
 """Entries that are older and have no checkpoint: nobody makes any."""
+WAITS = {"sessions": "sessions", "model": "model calls", "tools": "tools and undos"}
 TEMPORAL_FIX = "Start it with `holdfast up`, or check the address, namespace, profile and credentials."
 
 
@@ -148,6 +149,29 @@ async def check_checkpoints(settings: Settings, database: Database) -> Check:
         fix = "Workers with HOLDFAST_CHECKPOINT_KEY make them; `holdfast ledger checkpoint` makes one now."
         return Check(name=name, result="warning", found=found, fix=fix)
     return Check(name=name, result="ok", found=f"{stands}; key {key.key_id}")
+
+
+async def check_workers(settings: Settings) -> Sequence[Check]:
+    """Whether somebody polls the sessions' queue, and those that `[queues]` names."""
+    from holdfast_workers.config_file import load_config
+    from holdfast_workers.pollers import polled
+    from holdfast_workers.temporal import connect_temporal
+
+    try:
+        queues = load_config(settings.config).queues
+        client = await connect_temporal(settings.temporal)
+        waiting = {"sessions": settings.task_queue, "model": queues.model, "tools": queues.tools}
+        found = {role: await polled(client, queue) for role, queue in waiting.items() if queue}
+    except HoldfastError:
+        return []  # said above
+    unserved = [role for role, workers in found.items() if not workers]
+    if not unserved:
+        served = ", ".join(f"`{waiting[role]}` by {workers}" for role, workers in found.items())
+        return [Check(name="workers", result="ok", found=f"queues that are polled: {served}")]
+    lost = "; ".join(f"nobody polls `{waiting[role]}`, where {WAITS[role]} wait" for role in unserved)
+    chosen = "".join(f" --serve {role}" for role in unserved) if len(found) > len(unserved) else ""
+    fix = f"`holdfast worker start{chosen}` serves it; `holdfast up` brings a worker too."
+    return [Check(name="workers", result="warning", found=lost, fix=fix)]
 
 
 def check_model(settings: Settings) -> Check:

@@ -115,10 +115,11 @@ async def _drained(
     serving: asyncio.Task[None], stop: Stop, hand_over: HandOver, shutting_down: asyncio.Task[None]
 ) -> None:
     """Wait until what runs has finished; once told again, until it is handed over."""
-    logger.info("stopping: %d activities run to their end; a second signal hands them over", len(hand_over))
+    running = {"running": len(hand_over)}
+    logger.info("stopping: what runs goes on to its end; a second signal hands it over", extra=running)
     await _first_of(serving, stop.at_once)
     if not serving.done():
-        logger.warning("stopping at once: %d activities are handed over to other workers", len(hand_over))
+        logger.warning("stopping at once: what runs is handed over", extra={"running": len(hand_over)})
         hand_over()
         await asyncio.wait({serving})
     shutting_down.cancel()  # it may wait for a worker that never started

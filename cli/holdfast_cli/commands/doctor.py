@@ -31,7 +31,7 @@ MARKS = {"ok": "ok     ", "warning": "warning", "failed": "FAILED "}
 )
 @pass_app
 def doctor(app: App) -> int:
-    """Check versions, configuration, tools, servers, schema, search attributes, keys, checkpoints and the model.
+    """Check versions, configuration, tools, servers, schema, search attributes, keys, workers and the model.
 
     A missing search attribute is a warning, with the commands that create it: sessions run without. Exit code 1
     when something failed.
@@ -51,6 +51,7 @@ async def examine(settings: Settings) -> list[Check]:
         *checks.check_embedded(settings),
         *checks.check_configuration(settings),
         *await checks.check_servers(settings),
+        *await checks.check_workers(settings),
         checks.check_model(settings),
     ]
 

@@ -1,4 +1,4 @@
-"""`worker start | check`: one worker process, in the foreground; and whether this build may be deployed."""
+"""`worker start | check`: worker processes in the foreground; and whether this build may be deployed."""
 
 from __future__ import annotations
 
@@ -29,17 +29,33 @@ def worker() -> None:
     examples=(
         "holdfast worker start",
         "HOLDFAST_DSN=postgresql://app@db/holdfast TEMPORAL_ADDRESS=temporal:7233 holdfast worker start",
-        "holdfast worker start --health-port 8080",
+        "holdfast worker start --health-port 8080 --processes auto",
+        "holdfast worker start --serve sessions --serve model",
     ),
+)
+@click.option(
+    "--serve",
+    "serves",
+    type=click.Choice(["sessions", "model", "tools"]),
+    multiple=True,
+    help="Only this, and what else is named so; `[queues]` of holdfast.toml names queues for model and tools.",
+)
+@click.option(
+    "--processes",
+    metavar="N|auto",
+    help="So many processes of this worker; auto: one for each two cores.",
 )
 @click.option(
     "--health-port",
     type=click.IntRange(1, 65535),
-    help="Serve GET /healthz there: 200 while the worker polls, 503 otherwise.",
+    help="Serve GET /healthz there: 200 while the worker serves, with all its processes; 503 otherwise.",
 )
 @pass_app
-def start(app: App, health_port: int | None) -> int:
+def start(app: App, serves: tuple[str, ...], processes: str | None, health_port: int | None) -> int:
     """Run sessions until SIGTERM or Ctrl-C; then finish the calls that run and leave.
+
+    A model call may take minutes. A second signal hands what runs over to other workers: a model call is then asked
+    and paid again, and a write that was sent is still waited for.
 
     Any number of workers may run, on any number of machines. A worker refuses to start when the database has
     another schema version, belongs to another Temporal namespace, or holds open sagas whose code is not here.
@@ -50,8 +66,14 @@ def start(app: App, health_port: int | None) -> int:
     from holdfast_workers.worker import WorkerSettings, run
 
     configure_logging(LogSettings.from_env(os.environ, terminal=sys.stderr.isatty()))
-    chosen = WorkerSettings.from_env(os.environ)
-    asyncio.run(run(app.settings, health_port=health_port, worker_settings=chosen))
+    chosen = WorkerSettings.from_env(os.environ, serves=serves or None, processes=processes)
+    if chosen.process_count == 1:
+        asyncio.run(run(app.settings, health_port=health_port, worker_settings=chosen))
+        return Exit.DONE
+    from holdfast_workers.parent import run_processes
+
+    one = (sys.executable, "-m", "holdfast_cli", *sys.argv[1:], "--processes", "1")
+    asyncio.run(run_processes(one, chosen.process_count, health_port=health_port))
     return Exit.DONE
 
 
