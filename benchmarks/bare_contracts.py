@@ -8,9 +8,10 @@ from holdfast.wire import Wire
 
 
 class Job(Wire):
-    """`turns` turns with one call each, and a last one without."""
+    """`turns` turns with one call each, and a last one without. `verb` is what the model is asked to do."""
 
     turns: int
+    verb: str = "work"
 
 
 class Ask(Wire):

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from temporalio import activity
 from temporalio.plugin import SimplePlugin
-from temporalio.worker import WorkflowRunner
+from temporalio.worker import Worker, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxRestrictions
 
 from benchmarks import tools
 from benchmarks.bare_contracts import Ask, Look, Said
 from benchmarks.bare_loop import BareLoop
+from benchmarks.model import CALL_ID, CALLED
 from holdfast.ids import canonical, digest
 from holdfast_activities.messages_api.answer import Answer
 from holdfast_activities.messages_api.client import open_client
@@ -65,11 +68,13 @@ class BareActivities:
 def request(ask: Ask) -> ModelRequest:
     """As many bytes as Holdfast sends in this turn, give or take an id."""
     messages: list[dict[str, Any]] = [
-        {"role": "user", "content": [{"type": "text", "text": f"work {ask.job.turns}"}]}
+        {"role": "user", "content": [{"type": "text", "text": f"{ask.job.verb} {ask.job.turns}"}]}
     ]
+    name, noun = CALLED[ask.job.verb]
     for turn in range(ask.turn):
-        call = {"type": "tool_use", "id": f"toolu_{turn:06}", "name": "look", "input": {"what": f"room {turn}"}}
-        result = {"type": "tool_result", "tool_use_id": f"toolu_{turn:06}", "content": f"room {turn} is fine"}
+        id, what = CALL_ID.format(position=turn), f"{noun} {turn}"
+        call = {"type": "tool_use", "id": id, "name": name, "input": {"what": what}}
+        result = {"type": "tool_result", "tool_use_id": id, "content": tools.seen(what)}
         messages += [{"role": "assistant", "content": [call]}, {"role": "user", "content": [result]}]
     params = {
         "model": "scripted",
@@ -78,7 +83,8 @@ def request(ask: Ask) -> ModelRequest:
         "messages": messages,
         "tools": [{"description": "Look at something.", "input_schema": SCHEMA, "name": "look"}],
     }
-    return ModelRequest(params=params, headers={}, digest=digest(canonical(str(ask.turn))))
+    nothing = digest(canonical(str(ask.turn)))
+    return ModelRequest(params=params, headers={}, digest=nothing, known=0, new=0, room_above=None)
 
 
 def runner(existing: WorkflowRunner | None) -> WorkflowRunner:
@@ -86,7 +92,9 @@ def runner(existing: WorkflowRunner | None) -> WorkflowRunner:
     return sandboxed_runner(SandboxRestrictions.default.with_passthrough_modules("benchmarks.bare_contracts"))
 
 
-async def serve(*, temporal: str, model: str, task_queue: str, health_port: int) -> None:
+@asynccontextmanager
+async def bare_worker(temporal: TemporalSettings, *, model: str | None, task_queue: str) -> AsyncIterator[Worker]:
+    """A worker that is still to be run."""
     client = open_client(ModelSettings(provider="gateway", base_url=model))
     activities = BareActivities(client)
     plugin = SimplePlugin(
@@ -95,9 +103,18 @@ async def serve(*, temporal: str, model: str, task_queue: str, health_port: int)
         activities=[activities.ask_model, activities.look],
         workflow_runner=runner,
     )
+    try:
+        yield build_worker(await connect_temporal(temporal, plugins=[plugin]), task_queue=task_queue)
+    finally:
+        await client.close()
+
+
+async def serve(*, temporal: str, model: str, task_queue: str, health_port: int) -> None:
     settings = TemporalSettings(address=temporal, namespace="default", embedded=True)
-    worker = build_worker(await connect_temporal(settings, plugins=[plugin]), task_queue=task_queue)
-    async with serve_health(health_port, lambda: worker.is_running):
+    async with (
+        bare_worker(settings, model=model, task_queue=task_queue) as worker,
+        serve_health(health_port, lambda: worker.is_running),
+    ):
         await worker.run()
 
 

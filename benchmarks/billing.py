@@ -26,14 +26,15 @@ ONE_EACH = frozenset(
 
 def actions(events: Iterable[HistoryEvent]) -> int:
     """Billable actions that these events show."""
-    found = 0
-    marked: set[int] = set()
-    """Workflow tasks with markers: the local activities of one task are one action."""
+    found, runs = 0, 0
+    marked: set[tuple[int, int]] = set()
+    """Run and workflow task of each marker: the local activities of one task are one action."""
     for event in events:
         if event.event_type in ONE_EACH:
             found += 1
+            runs += event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED
         elif event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED:
             found += event.activity_task_started_event_attributes.attempt  # the first, and each retry
         elif event.event_type == EventType.EVENT_TYPE_MARKER_RECORDED:
-            marked.add(event.marker_recorded_event_attributes.workflow_task_completed_event_id)
+            marked.add((runs, event.marker_recorded_event_attributes.workflow_task_completed_event_id))
     return found + len(marked)

@@ -39,10 +39,12 @@ class Bare:
     name: str = "bare"
     worker: str = "bare"
     model_activity: str = "ask_model"
+    task_queue: str = QUEUES["bare"]
+    verb: str = "work"
 
     async def run(self, turns: int) -> str:
-        id = f"bare-{new_id()}"
-        done = await self.client.execute_workflow(BareLoop.run, Job(turns=turns), id=id, task_queue=QUEUES["bare"])
+        id, job = f"bare-{new_id()}", Job(turns=turns, verb=self.verb)
+        done = await self.client.execute_workflow(BareLoop.run, job, id=id, task_queue=self.task_queue)
         assert done == turns
         return id
 
@@ -54,9 +56,11 @@ class Own:
     agent: str = "default"
     worker: str = "holdfast"
     model_activity: str = "model_turn"
+    verb: str = "work"
 
     async def run(self, turns: int) -> str:
-        session = (await self.holdfast.start(f"work {turns}", agent=self.agent, close_when_idle=True)).session_id
+        asked = f"{self.verb} {turns}"
+        session = (await self.holdfast.start(asked, agent=self.agent, close_when_idle=True)).session_id
         result = await self.holdfast.result(session)
         assert result.status == SessionStatus.COMPLETED, result.reason
         assert result.calls == turns

@@ -31,17 +31,18 @@ SAID_TOKENS = 10
 CALLED = {"work": ("look", "room"), "read": ("look", "page"), "pay": ("pay", "room")}
 """The tool, and what it is called with, which ends with the number of the call."""
 EVENTS = [(b"content-type", b"text/event-stream")]
+COUNT = [(b"content-type", b"application/json")]
 
 
 async def app(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
     body = await _body(receive)
-    if scope["path"] != "/v1/messages":
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
+    tokens = len(body) // BYTES_PER_TOKEN
+    if scope["path"] != "/v1/messages":  # `/v1/messages/count_tokens`, or a probe
+        await send({"type": "http.response.start", "status": 200, "headers": COUNT})
+        await send({"type": "http.response.body", "body": json.dumps({"input_tokens": tokens}).encode()})
         return
     messages = json.loads(body)["messages"]
     await send({"type": "http.response.start", "status": 200, "headers": EVENTS})
-    tokens = len(body) // BYTES_PER_TOKEN
     if said := SAID.search(json.dumps(messages[-1]["content"])):
         answer = b"".join(_text(int(said[1]), f"heard {said[1]}", tokens))
         await send({"type": "http.response.body", "body": answer})

@@ -41,6 +41,16 @@ tools = ["benchmarks.tools:quick_look"]
 [agents.inline.limits]
 turns = 1000000
 calls = 1000000
+
+[agents.window]
+model = "scripted"
+system = "You look at things."
+tools = ["benchmarks.tools:look"]
+memory = { strategy = "window", above = 20000, down_to = 10000 }
+
+[agents.window.limits]
+turns = 1000000
+calls = 1000000
 """
 
 

@@ -1,10 +1,10 @@
-"""What a run found: the model behind `results.json`, and the table a person reads."""
+"""What a run found: the model behind `results.json`."""
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -12,17 +12,14 @@ from statistics import median
 from typing import Self
 
 import psutil
-from rich.table import Table
 
 from holdfast.wire import Strict
 
 CPUINFO = Path("/proc/cpuinfo")
-BUSY = 0.5
-"""Load for each core above which other work decides the throughput."""
 
 
 class Range(Strict):
-    """Median, least and most of the rounds."""
+    """Median, least and most: of the rounds, or of a long session's turns near one."""
 
     median: float
     least: float
@@ -32,17 +29,30 @@ class Range(Strict):
     def of(cls, values: Sequence[float]) -> Self:
         return cls(median=round(median(values), 3), least=round(min(values), 3), most=round(max(values), 3))
 
+    def text(self, digits: int = 2) -> str:
+        return f"{self.median:.{digits}f} ({self.least:.{digits}f} to {self.most:.{digits}f})"
+
     def __str__(self) -> str:
-        return f"{self.median:.2f} ({self.least:.2f} to {self.most:.2f})"
+        return self.text()
 
 
-def ratio(pairs: Sequence[tuple[float, float]]) -> float:
-    """The median, over the rounds, of Holdfast's number by the bare loop's of the same round."""
-    return round(median(mine / other for mine, other in pairs), 3)
+def ratio(pairs: Sequence[tuple[float, float]]) -> Range:
+    """Over the rounds, Holdfast's number by the bare loop's of the same round."""
+    return Range.of([mine / other for mine, other in pairs])
+
+
+class Ratios(Strict):
+    """Holdfast's number by the bare loop's."""
+
+    throughput: Range
+    lone_latency: Range
+    loaded_latency: Range
+    cpu: Range
+    all_cpu: Range
 
 
 class Side(Strict):
-    """`cpu_ms_per_turn` is the worker process's, in the burst, sessions' begin and end included.
+    """`cpu_ms_per_turn` is the worker process's, in the burst, sessions' beginning and end included.
 
     `all_cpu_ms_per_turn` adds Temporal, Postgres, the model and the client: on a machine that is busy with nothing
     else it decides the throughput, and on one that is it suffers less than the throughput.
@@ -51,8 +61,47 @@ class Side(Strict):
     sessions_per_s: Range
     lone_turn_ms: Range
     loaded_turn_ms: Range
+    longest_turn_ms: Range
     cpu_ms_per_turn: Range
     all_cpu_ms_per_turn: Range
+    postgres_bytes_per_turn: Range
+    """The growth of the database in the burst; the ledger's chain and the transcript are most of it."""
+    wal_bytes_per_turn: Range
+    events_per_turn: int
+    """The most of any turn of a lone session."""
+    bytes_per_turn: int
+    billable_actions_per_turn: float
+    billable_actions_besides: float
+    """What a session of one request adds to those of its turns: its start, its last answer, its end."""
+    workflow_task_timeouts: int
+    """In all bursts."""
+
+
+class Near(Strict):
+    """The turns of a long session near one, in milliseconds and bytes."""
+
+    events: Range
+    bytes: Range
+    total_ms: Range
+    build_ms: Range
+    ask_ms: Range
+    """From sending the request to the end of the answer, the model's own time included."""
+    overhead_ms: Range
+    """All the rest."""
+
+
+class Long(Strict):
+    """A session whose tool results are a page each."""
+
+    turns: int
+    runs: int
+    """Of the workflow: one more than it continued as new."""
+    tokens: int | None
+    """Of the last turn, as the API counted them; the bare loop does not keep them."""
+    events_per_turn_mean: float
+    """Over all turns, continue-as-new included."""
+    early: Near
+    late: Near
 
 
 class Machine(Strict):
@@ -79,125 +128,50 @@ class Machine(Strict):
 
 
 class Results(Strict):
-    """Ratios are Holdfast's number by the bare loop's, the median over rounds."""
+    """The first numbers are those that have bars, and what else a reader compares: medians.
+
+    Below them stand the sides with all they measured, each number with its least and most.
+    """
 
     throughput_ratio: float
-    lone_latency_ratio: float
-    loaded_latency_ratio: float
-    cpu_ratio: float
-    all_cpu_ratio: float
     throughput_ratio_inline: float
-    """The same work with the tool declared `inline`; so are all that end so."""
+    lone_latency_ratio: float
     lone_latency_ratio_inline: float
-    loaded_latency_ratio_inline: float
-    cpu_ratio_inline: float
-    all_cpu_ratio_inline: float
-    bare: Side
-    holdfast: Side
-    inline: Side
-    events_per_turn_inline: int
-    bytes_per_turn_inline: int
     events_per_turn: int
-    """The most of any turn with one call."""
+    events_per_turn_inline: int
     bytes_per_turn_at_10: int
-    late_turn: int
-    bytes_per_turn_late: int
-    turn_ms_at_10: float
-    turn_ms_late: float
-    round_trips_per_turn: float
-    statements_per_turn: dict[str, float]
+    bytes_per_turn_at_1000: int | None
+    """None where the long session was shorter; so with the next."""
+    overhead_ms_at_10: float
+    overhead_ms_at_1000: float | None
+    memory_per_idle_session_bytes: int
+    postgres_bytes_per_turn: int
+    wal_bytes_per_turn: int
+    postgres_round_trips_per_turn: float
+    billable_actions_per_turn: float
+    billable_actions_per_turn_inline: float
     chunk_ms_p50: float
     """From the model's write of a piece of text to one viewer."""
     chunk_ms_p50_many: float
+
+    ratios: Ratios
+    ratios_inline: Ratios
+    """The same work with the tool declared `inline`."""
+    holdfast: Side
+    inline: Side
+    bare: Side
+    late_turn: int
+    long: Mapping[str, Long]
+    """`full` and `window`: Holdfast with that memory. `bare`: the loop, which sends as much as `full`."""
+    statements_per_turn: Mapping[str, float]
     many_viewers: int
+    idle_sessions: int
     rounds: int
     sessions: int
     turns: int
     began: datetime
+    seconds: float
     machine: Machine
-
-
-def table(found: Results) -> Table:
-    """The numbers that have a bar in the design, beside it, then the others."""
-    shown = Table(title=f"{found.rounds} rounds of {found.sessions} sessions of {found.turns} turns")
-    for name in ("", "Holdfast", "bare loop", "ratio", "bar"):
-        shown.add_column(name, justify="left" if not name else "right")
-    for row in _rows(found):
-        shown.add_row(*row)
-    machine = found.machine
-    shown.caption = f"{machine.cores} cores, load {' '.join(f'{each:.1f}' for each in machine.load)}"
-    if machine.load[0] > machine.cores * BUSY:
-        shown.caption += (
-            "\nThe machine was busy before it began: trust the CPU, not the throughput or the latencies."
-        )
-    return shown
-
-
-def _rows(found: Results) -> Iterator[tuple[str, str, str, str, str]]:
-    own, bare = found.holdfast, found.bare
-    yield (
-        "sessions/s",
-        str(own.sessions_per_s),
-        str(bare.sessions_per_s),
-        f"{found.throughput_ratio:.2f}",
-        "≥ 0.70",
-    )
-    yield (
-        "turn alone, ms",
-        str(own.lone_turn_ms),
-        str(bare.lone_turn_ms),
-        f"{found.lone_latency_ratio:.2f}",
-        "≤ 1.40",
-    )
-    loaded = f"{found.loaded_latency_ratio:.2f}"
-    yield ("turn loaded, ms", str(own.loaded_turn_ms), str(bare.loaded_turn_ms), loaded, "")
-    yield (
-        "worker CPU a turn, ms",
-        str(own.cpu_ms_per_turn),
-        str(bare.cpu_ms_per_turn),
-        f"{found.cpu_ratio:.2f}",
-        "",
-    )
-    all_own, all_bare = str(own.all_cpu_ms_per_turn), str(bare.all_cpu_ms_per_turn)
-    yield ("all CPU a turn, ms", all_own, all_bare, f"{found.all_cpu_ratio:.2f}", "")
-    yield from _inline_rows(found)
-    yield ("events a turn, at most", str(found.events_per_turn), "", "", "≤ 12")
-    yield ("bytes a turn, at turn 10", str(found.bytes_per_turn_at_10), "", "", "≤ 4096")
-    flat = f"{found.bytes_per_turn_late / found.bytes_per_turn_at_10:.2f}"
-    yield (f"bytes a turn, at turn {found.late_turn}", str(found.bytes_per_turn_late), "", flat, "≤ 1.10")
-    slower = f"{found.turn_ms_late / found.turn_ms_at_10:.2f}"
-    yield (
-        f"turn {found.late_turn} against turn 10, ms",
-        f"{found.turn_ms_late}",
-        f"{found.turn_ms_at_10}",
-        slower,
-        "",
-    )
-    yield ("Postgres round trips a turn", f"{found.round_trips_per_turn:.1f}", "", "", "")
-    yield ("chunk to viewer, ms, p50", f"{found.chunk_ms_p50}", "", "", "≤ 60")
-    yield (f"the same, {found.many_viewers} viewers", f"{found.chunk_ms_p50_many}", "", "", "≤ 60")
-
-
-def _inline_rows(found: Results) -> Iterator[tuple[str, str, str, str, str]]:
-    """The same with reads inside the workflow task."""
-    inline, bare = found.inline, found.bare
-    numbers = (
-        ("sessions/s", inline.sessions_per_s, bare.sessions_per_s, found.throughput_ratio_inline, "≥ 0.80"),
-        ("turn alone, ms", inline.lone_turn_ms, bare.lone_turn_ms, found.lone_latency_ratio_inline, "≤ 1.40"),
-        ("turn loaded, ms", inline.loaded_turn_ms, bare.loaded_turn_ms, found.loaded_latency_ratio_inline, ""),
-        ("worker CPU a turn, ms", inline.cpu_ms_per_turn, bare.cpu_ms_per_turn, found.cpu_ratio_inline, ""),
-        (
-            "all CPU a turn, ms",
-            inline.all_cpu_ms_per_turn,
-            bare.all_cpu_ms_per_turn,
-            found.all_cpu_ratio_inline,
-            "",
-        ),
-    )
-    for name, own, other, times, bar in numbers:
-        yield (f"inline: {name}", str(own), str(other), f"{times:.2f}", bar)
-    yield ("inline: events a turn, at most", str(found.events_per_turn_inline), "", "", "")
-    yield ("inline: bytes a turn", str(found.bytes_per_turn_inline), "", "", "")
 
 
 def _cpu_name() -> str:

@@ -1,30 +1,27 @@
-"""The measurements themselves: lone sessions, bursts, a long session, viewers, statements."""
+"""The measurements, one after the other: rounds of all sides, long sessions, viewers, statements, idle sessions."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from statistics import median
+from statistics import mean, median
 
-import psutil
-
-from benchmarks import statements, viewers
+from benchmarks import idle, long_session, statements, viewers
+from benchmarks.bursts import Round, run_round
 from benchmarks.contenders import Bare, Contender, Own
-from benchmarks.history import TurnCost, turn_costs
+from benchmarks.long_session import AROUND, LongSession, Turn
 from benchmarks.place import QUEUES, Place
-from benchmarks.results import Machine, Range, Results, Side, ratio
+from benchmarks.results import Long, Machine, Near, Range, Ratios, Results, Side, ratio
 from holdfast_workers.client import Holdfast
 
 EARLY_TURN = 10
-AROUND = 2
-"""A turn's size is the median of those this near to it: their digits differ."""
-SAMPLED = 5
-"""Sessions of a burst whose histories are read."""
+BAR_TURN = 1000
+"""The turn whose cost the design has bars for."""
+WARM_UPS = 10
 
 Tell = Callable[[str], None]
 
@@ -36,152 +33,170 @@ class Plan:
     rounds: int = 3
     sessions: int = 50
     turns: int = 20
-    late_turn: int = 200
+    late_turn: int = BAR_TURN
+    idle_sessions: int = 500
     pieces: int = 100
     many_viewers: int = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Round:
-    """One side in one round. Times are in seconds."""
+class Found:
+    """`long`: every turn of the long sessions, for plots."""
 
-    lone_turn_s: float
-    loaded_turn_s: float
-    sessions_per_s: float
-    cpu_per_turn_s: float
-    all_cpu_per_turn_s: float
+    results: Results
+    long: Mapping[str, LongSession]
 
 
-async def measure(place: Place, plan: Plan, tell: Tell = lambda line: None) -> Results:
-    """Everything, one after the other. The stack of `place` must have nothing else to do."""
-    began, load = datetime.now(UTC), [os.getloadavg()[0]]
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    rounds: Mapping[str, Sequence[Round]]
+    long: Mapping[str, LongSession]
+    one_viewer_s: Sequence[float]
+    many_viewers_s: Sequence[float]
+    statements: Mapping[str, float]
+    idle_session_bytes: int
+    began: datetime
+    seconds: float
+    load: Sequence[float]
+
+
+async def measure(place: Place, plan: Plan, tell: Tell = lambda line: None) -> Found:
+    """Everything. The stack of `place` must have nothing else to do."""
+    began, clock, load = datetime.now(UTC), time.monotonic(), [os.getloadavg()[0]]
     async with await Holdfast.connect(place.settings(QUEUES["holdfast"])) as holdfast:
-        bare, own = Bare(holdfast.temporal), Own(holdfast)
-        inline = Own(holdfast, name="inline", agent="inline")
-        sides: tuple[Contender, ...] = (bare, own, inline)
-        for side in sides:  # first sessions load modules and open connections
-            await asyncio.gather(*(side.run(2) for _ in range(min(plan.sessions, 10))))
-        measured: dict[str, list[Round]] = {side.name: [] for side in sides}
-        for number in range(plan.rounds):
-            for side in sides if number % 2 == 0 else reversed(sides):
-                found = await _round(place, side, plan, holdfast)
-                measured[side.name].append(found)
-                tell(f"round {number + 1} of {plan.rounds}, {side.name}: {_line(found)}")
-            load.append(os.getloadavg()[0])
-        tell(f"a session of {plan.late_turn} turns")
-        long = await _costs(holdfast, own, plan.late_turn + AROUND)
-        long_inline = await _costs(holdfast, inline, EARLY_TURN + AROUND)
+        rounds = await _rounds(place, plan, holdfast, tell, load)
+        long = await long_session.measure(place, holdfast, turns=plan.late_turn + AROUND, tell=tell)
         tell("viewers")
         one = await viewers.delays(holdfast, viewers=1, pieces=plan.pieces)
         many = await viewers.delays(holdfast, viewers=plan.many_viewers, pieces=plan.pieces)
-    tell("statements")
-    asked = await statements.per_turn(place, turns=min(plan.turns, EARLY_TURN))
-    load.append(os.getloadavg()[0])
-    sides_found = {name: _side(rounds) for name, rounds in measured.items()}
-    against = measured[bare.name]
-    ordinary, quick = _ratios(measured[own.name], against), _ratios(measured[inline.name], against)
+        tell("statements")
+        asked = await statements.per_turn(place, holdfast, turns=min(plan.turns, EARLY_TURN))
+        tell(f"{plan.idle_sessions} idle sessions")
+        memory = await idle.memory_per_session(place, holdfast, sessions=plan.idle_sessions)
+    measured = Measured(
+        rounds=rounds,
+        long=long,
+        one_viewer_s=one,
+        many_viewers_s=many,
+        statements=asked,
+        idle_session_bytes=memory,
+        began=began,
+        seconds=time.monotonic() - clock,
+        load=[*load, os.getloadavg()[0]],
+    )
+    return Found(results=_results(plan, measured), long=long)
+
+
+async def _rounds(
+    place: Place, plan: Plan, holdfast: Holdfast, tell: Tell, load: list[float]
+) -> Mapping[str, Sequence[Round]]:
+    """All sides in each round, by their names; the order alternates. Adds to `load` after each round."""
+    bare, own = Bare(holdfast.temporal), Own(holdfast)
+    sides: tuple[Contender, ...] = (bare, own, Own(holdfast, name="inline", agent="inline"))
+    for side in sides:  # first sessions load modules and open connections
+        await asyncio.gather(*(side.run(2) for _ in range(min(plan.sessions, WARM_UPS))))
+    measured: dict[str, list[Round]] = {side.name: [] for side in sides}
+    for number in range(plan.rounds):
+        for side in sides if number % 2 == 0 else reversed(sides):
+            found = await run_round(place, side, holdfast.temporal, sessions=plan.sessions, turns=plan.turns)
+            measured[side.name].append(found)
+            tell(f"round {number + 1} of {plan.rounds}, {side.name}: {found}")
+        load.append(os.getloadavg()[0])
+    return measured
+
+
+def _results(plan: Plan, measured: Measured) -> Results:
+    own, inline, bare = (measured.rounds[name] for name in ("holdfast", "inline", "bare"))
+    ratios, ratios_inline = _ratios(own, bare), _ratios(inline, bare)
+    holdfast, quick = _side(own), _side(inline)
+    long = {name: _long(session, plan.late_turn) for name, session in measured.long.items()}
+    early, late = long["full"].early, long["full"].late
+    reached = plan.late_turn == BAR_TURN
     return Results(
-        **ordinary,
-        **{f"{name}_inline": value for name, value in quick.items()},
-        bare=sides_found[bare.name],
-        holdfast=sides_found[own.name],
-        inline=sides_found[inline.name],
-        events_per_turn_inline=max(cost.events for cost in long_inline),
-        bytes_per_turn_inline=_size_near(long_inline, EARLY_TURN),
-        events_per_turn=max(cost.events for cost in long),
-        bytes_per_turn_at_10=_size_near(long, EARLY_TURN),
+        throughput_ratio=ratios.throughput.median,
+        throughput_ratio_inline=ratios_inline.throughput.median,
+        lone_latency_ratio=ratios.lone_latency.median,
+        lone_latency_ratio_inline=ratios_inline.lone_latency.median,
+        events_per_turn=holdfast.events_per_turn,
+        events_per_turn_inline=quick.events_per_turn,
+        bytes_per_turn_at_10=round(early.bytes.median),
+        bytes_per_turn_at_1000=round(late.bytes.median) if reached else None,
+        overhead_ms_at_10=early.overhead_ms.median,
+        overhead_ms_at_1000=late.overhead_ms.median if reached else None,
+        memory_per_idle_session_bytes=measured.idle_session_bytes,
+        postgres_bytes_per_turn=round(holdfast.postgres_bytes_per_turn.median),
+        wal_bytes_per_turn=round(holdfast.wal_bytes_per_turn.median),
+        postgres_round_trips_per_turn=round(sum(measured.statements.values()), 2),
+        billable_actions_per_turn=holdfast.billable_actions_per_turn,
+        billable_actions_per_turn_inline=quick.billable_actions_per_turn,
+        chunk_ms_p50=round(median(measured.one_viewer_s) * 1000, 1),
+        chunk_ms_p50_many=round(median(measured.many_viewers_s) * 1000, 1),
+        ratios=ratios,
+        ratios_inline=ratios_inline,
+        holdfast=holdfast,
+        inline=quick,
+        bare=_side(bare),
         late_turn=plan.late_turn,
-        bytes_per_turn_late=_size_near(long, plan.late_turn),
-        turn_ms_at_10=_time_near(long, EARLY_TURN),
-        turn_ms_late=_time_near(long, plan.late_turn),
-        round_trips_per_turn=round(sum(asked.values()), 2),
-        statements_per_turn={name: round(number, 2) for name, number in asked.items()},
-        chunk_ms_p50=round(median(one) * 1000, 1),
-        chunk_ms_p50_many=round(median(many) * 1000, 1),
+        long=long,
+        statements_per_turn={name: round(number, 2) for name, number in measured.statements.items()},
         many_viewers=plan.many_viewers,
+        idle_sessions=plan.idle_sessions,
         rounds=plan.rounds,
         sessions=plan.sessions,
         turns=plan.turns,
-        began=began,
-        machine=Machine.here(load),
+        began=measured.began,
+        seconds=round(measured.seconds),
+        machine=Machine.here(measured.load),
     )
 
 
-async def _round(place: Place, side: Contender, plan: Plan, holdfast: Holdfast) -> Round:
-    lone = await _costs(holdfast, side, plan.turns)
-    worker = psutil.Process(place.pids[side.worker])
-    cpu, all_cpu, began = _cpu(worker), _cpu_of_all(), time.monotonic()
-    ids = await asyncio.gather(*(side.run(plan.turns) for _ in range(plan.sessions)))
-    took, spent, all_spent = time.monotonic() - began, _cpu(worker) - cpu, _cpu_of_all() - all_cpu
-    loaded = [cost for id in ids[:SAMPLED] for cost in await turn_costs(holdfast.temporal, id, side.model_activity)]
-    return Round(
-        lone_turn_s=median(cost.seconds for cost in lone),
-        loaded_turn_s=median(cost.seconds for cost in loaded),
-        sessions_per_s=plan.sessions / took,
-        cpu_per_turn_s=spent / (plan.sessions * plan.turns),
-        all_cpu_per_turn_s=all_spent / (plan.sessions * plan.turns),
-    )
-
-
-async def _costs(holdfast: Holdfast, side: Contender, turns: int) -> list[TurnCost]:
-    """What each turn of one session that has the worker to itself costs."""
-    return await turn_costs(holdfast.temporal, await side.run(turns), side.model_activity)
-
-
-def _cpu(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
-
-
-def _cpu_of_all() -> float:
-    """Of this process and all it started: servers, model, workers."""
-    me = psutil.Process()
-    found = 0.0
-    for process in (me, *me.children(recursive=True)):
-        with suppress(psutil.NoSuchProcess):
-            found += _cpu(process)
-    return found
-
-
-def _near(costs: Sequence[TurnCost], turn: int) -> Sequence[TurnCost]:
-    """The costs of the turns around the `turn`-th, counted from 1."""
-    last = min(turn, len(costs) - AROUND)
-    return costs[max(last - 1 - AROUND, 0) : last + AROUND]
-
-
-def _size_near(costs: Sequence[TurnCost], turn: int) -> int:
-    return int(median(cost.size for cost in _near(costs, turn)))
-
-
-def _time_near(costs: Sequence[TurnCost], turn: int) -> float:
-    return round(median(cost.seconds for cost in _near(costs, turn)) * 1000, 1)
-
-
-def _ratios(mine: Sequence[Round], other: Sequence[Round]) -> dict[str, float]:
-    """Of each number, by the name it has in `Results`."""
+def _ratios(mine: Sequence[Round], other: Sequence[Round]) -> Ratios:
     pairs = list(zip(mine, other, strict=True))
-    return {
-        "throughput_ratio": ratio([(own.sessions_per_s, bare.sessions_per_s) for own, bare in pairs]),
-        "lone_latency_ratio": ratio([(own.lone_turn_s, bare.lone_turn_s) for own, bare in pairs]),
-        "loaded_latency_ratio": ratio([(own.loaded_turn_s, bare.loaded_turn_s) for own, bare in pairs]),
-        "cpu_ratio": ratio([(own.cpu_per_turn_s, bare.cpu_per_turn_s) for own, bare in pairs]),
-        "all_cpu_ratio": ratio([(own.all_cpu_per_turn_s, bare.all_cpu_per_turn_s) for own, bare in pairs]),
-    }
+    return Ratios(
+        throughput=ratio([(own.burst.sessions_per_s, bare.burst.sessions_per_s) for own, bare in pairs]),
+        lone_latency=ratio([(own.lone.turn_s, bare.lone.turn_s) for own, bare in pairs]),
+        loaded_latency=ratio([(own.burst.turn_s, bare.burst.turn_s) for own, bare in pairs]),
+        cpu=ratio([(own.burst.cpu_per_turn_s, bare.burst.cpu_per_turn_s) for own, bare in pairs]),
+        all_cpu=ratio([(own.burst.all_cpu_per_turn_s, bare.burst.all_cpu_per_turn_s) for own, bare in pairs]),
+    )
 
 
 def _side(rounds: Sequence[Round]) -> Side:
+    lone, burst = [each.lone for each in rounds], [each.burst for each in rounds]
     return Side(
-        sessions_per_s=Range.of([each.sessions_per_s for each in rounds]),
-        lone_turn_ms=Range.of([each.lone_turn_s * 1000 for each in rounds]),
-        loaded_turn_ms=Range.of([each.loaded_turn_s * 1000 for each in rounds]),
-        cpu_ms_per_turn=Range.of([each.cpu_per_turn_s * 1000 for each in rounds]),
-        all_cpu_ms_per_turn=Range.of([each.all_cpu_per_turn_s * 1000 for each in rounds]),
+        sessions_per_s=Range.of([each.sessions_per_s for each in burst]),
+        lone_turn_ms=Range.of([each.turn_s * 1000 for each in lone]),
+        loaded_turn_ms=Range.of([each.turn_s * 1000 for each in burst]),
+        longest_turn_ms=Range.of([each.longest_turn_s * 1000 for each in burst]),
+        cpu_ms_per_turn=Range.of([each.cpu_per_turn_s * 1000 for each in burst]),
+        all_cpu_ms_per_turn=Range.of([each.all_cpu_per_turn_s * 1000 for each in burst]),
+        postgres_bytes_per_turn=Range.of([each.kept_per_turn for each in burst]),
+        wal_bytes_per_turn=Range.of([each.logged_per_turn for each in burst]),
+        events_per_turn=max(each.events_per_turn for each in lone),
+        bytes_per_turn=round(median(each.size_per_turn for each in lone)),
+        billable_actions_per_turn=round(median(each.actions_per_turn for each in lone), 2),
+        billable_actions_besides=round(median(each.actions_besides for each in lone), 2),
+        workflow_task_timeouts=sum(each.timeouts for each in burst),
     )
 
 
-def _line(found: Round) -> str:
-    return (
-        f"{found.sessions_per_s:.2f} sessions/s, a turn {found.lone_turn_s * 1000:.1f} ms alone and "
-        f"{found.loaded_turn_s * 1000:.0f} ms loaded, {found.cpu_per_turn_s * 1000:.1f} ms of the worker's CPU, "
-        f"{found.all_cpu_per_turn_s * 1000:.1f} of all"
+def _long(session: LongSession, late_turn: int) -> Long:
+    return Long(
+        turns=len(session.turns),
+        runs=session.runs,
+        tokens=session.tokens,
+        events_per_turn_mean=round(mean(turn.events for turn in session.turns), 2),
+        early=_near(session.near(EARLY_TURN)),
+        late=_near(session.near(late_turn)),
+    )
+
+
+def _near(turns: Sequence[Turn]) -> Near:
+    return Near(
+        events=Range.of([turn.events for turn in turns]),
+        bytes=Range.of([turn.size for turn in turns]),
+        total_ms=Range.of([turn.total_ms for turn in turns]),
+        build_ms=Range.of([turn.build_ms for turn in turns]),
+        ask_ms=Range.of([turn.ask_ms for turn in turns]),
+        overhead_ms=Range.of([turn.overhead_ms for turn in turns]),
     )

@@ -11,30 +11,21 @@ from unittest.mock import patch
 import asyncpg
 
 from benchmarks.contenders import Own
+from benchmarks.inside import own_inside
 from benchmarks.place import Place
 from holdfast_ledger.database import named_sql
 from holdfast_workers.client import Holdfast
-from holdfast_workers.plugin import HoldfastPlugin
-from holdfast_workers.temporal import connect_temporal
-from holdfast_workers.worker import build_worker
-
-QUEUE = "bench-counted"
 
 
-async def per_turn(place: Place, *, turns: int) -> dict[str, float]:
+async def per_turn(place: Place, client: Holdfast, *, turns: int) -> dict[str, float]:
     """Round trips per turn of a lone session, by the statement's name.
 
-    A worker in this process serves it. What a session takes once is left out: a session of one turn is subtracted.
+    What a session takes once is left out: a session of one turn is subtracted.
     """
-    settings = place.settings(QUEUE)
-    async with await Holdfast.connect(settings) as client:  # outside: its own statements are not the worker's
-        with counted() as counts:
-            plugin = HoldfastPlugin(settings, sweep_every=None)
-            worker = build_worker(await connect_temporal(settings.temporal, plugins=[plugin]), task_queue=QUEUE)
-            async with worker:
-                own = Own(Holdfast(client.temporal, client.ledger, task_queue=QUEUE))
-                once = await _during(own, 1, counts)
-                many = await _during(own, turns + 1, counts)
+    with counted() as counts:
+        async with own_inside(place, client) as own:
+            once = await _during(own, 1, counts)
+            many = await _during(own, turns + 1, counts)
     return {name: (many[name] - once[name]) / turns for name in sorted(many) if many[name] > once[name]}
 
 

@@ -1,0 +1,132 @@
+"""One side in one round: a session that has the worker to itself, then many sessions at once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from statistics import median
+
+import psutil
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client
+
+from benchmarks.billing import actions
+from benchmarks.contenders import Contender
+from benchmarks.history import costs_in, count, events_of
+from benchmarks.place import Place
+from benchmarks.storage import Written, written
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lone:
+    """One session. `actions_besides`: what its beginning and its end add to those of its turns."""
+
+    turn_s: float
+    events_per_turn: int
+    size_per_turn: float
+    actions_per_turn: float
+    actions_besides: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Burst:
+    """Many sessions at the same time. What is `per_turn` includes their beginning and end. Times are in seconds."""
+
+    sessions_per_s: float
+    turn_s: float
+    longest_turn_s: float
+    cpu_per_turn_s: float
+    all_cpu_per_turn_s: float
+    kept_per_turn: float
+    logged_per_turn: float
+    timeouts: int
+    """Workflow tasks that a worker did not answer, or did not fetch from its sticky queue, in time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    lone: Lone
+    burst: Burst
+
+    def __str__(self) -> str:
+        burst = self.burst
+        return (
+            f"{burst.sessions_per_s:.2f} sessions/s, a turn {self.lone.turn_s * 1000:.1f} ms alone and "
+            f"{burst.turn_s * 1000:.0f} ms loaded (the longest {burst.longest_turn_s * 1000:.0f}), "
+            f"{burst.cpu_per_turn_s * 1000:.1f} ms of the worker's CPU, "
+            f"{burst.all_cpu_per_turn_s * 1000:.1f} of all"
+        )
+
+
+async def run_round(place: Place, side: Contender, client: Client, *, sessions: int, turns: int) -> Round:
+    return Round(
+        lone=await _lone(side, client, turns),
+        burst=await _burst(place, side, client, sessions, turns),
+    )
+
+
+async def _lone(side: Contender, client: Client, turns: int) -> Lone:
+    events = await events_of(client, await side.run(turns))
+    costs = costs_in(events, side.model_activity)
+    in_turns = sum(cost.actions for cost in costs)
+    return Lone(
+        turn_s=median(cost.seconds for cost in costs),
+        events_per_turn=max(cost.events for cost in costs),
+        size_per_turn=median(cost.size for cost in costs),
+        actions_per_turn=in_turns / len(costs),
+        actions_besides=actions(events) - in_turns,
+    )
+
+
+async def _burst(place: Place, side: Contender, client: Client, sessions: int, turns: int) -> Burst:
+    worker = psutil.Process(place.pids[side.worker])
+    stored = await written(place.addresses.migrate_dsn)
+    cpu, all_cpu, began = _cpu(worker), _cpu_of_all(), time.monotonic()
+    ids = await asyncio.gather(*(side.run(turns) for _ in range(sessions)))
+    took, spent, all_spent = time.monotonic() - began, _cpu(worker) - cpu, _cpu_of_all() - all_cpu
+    added = (await written(place.addresses.migrate_dsn)).since(stored)
+    return await _told(side, client, ids, took=took, spent=spent, all_spent=all_spent, added=added, turns=turns)
+
+
+async def _told(
+    side: Contender,
+    client: Client,
+    ids: list[str],
+    *,
+    took: float,
+    spent: float,
+    all_spent: float,
+    added: Written,
+    turns: int,
+) -> Burst:
+    """With what the sessions' histories say of the burst."""
+    histories = [await events_of(client, id) for id in ids]
+    costs = [cost for events in histories for cost in costs_in(events, side.model_activity)]
+    all_turns = len(ids) * turns
+    return Burst(
+        sessions_per_s=len(ids) / took,
+        turn_s=median(cost.seconds for cost in costs),
+        longest_turn_s=max(cost.seconds for cost in costs),
+        cpu_per_turn_s=spent / all_turns,
+        all_cpu_per_turn_s=all_spent / all_turns,
+        kept_per_turn=added.kept / all_turns,
+        logged_per_turn=added.logged / all_turns,
+        timeouts=sum(count(events, EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT) for events in histories),
+    )
+
+
+def _cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def _cpu_of_all() -> float:
+    """Of this process and all it started: servers, model, workers."""
+    me = psutil.Process()
+    found = 0.0
+    for process in (me, *me.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            found += _cpu(process)
+    return found
