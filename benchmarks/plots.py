@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.long_session import LongSession, Turn
 
@@ -24,7 +24,7 @@ LINES = {
 }
 SMOOTHED = 25
 """Turns in the running median."""
-FONT = {"font.family": "sans-serif", "font.size": 10, "svg.fonttype": "none", "svg.hashsalt": "holdfast"}
+FONT: Any = {"font.family": "sans-serif", "font.size": 10, "svg.fonttype": "none", "svg.hashsalt": "holdfast"}
 
 
 def draw(sessions: Mapping[str, LongSession], directory: Path) -> list[Path]:
