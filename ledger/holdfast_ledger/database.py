@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import asyncpg
 from asyncpg.transaction import Transaction
 
+from holdfast_ledger.connections import Connections
 from holdfast_ledger.errors import RETRYABLE, LedgerUnavailable, translated
 
 CONNECT_WITHIN_S = 10.0
@@ -59,7 +60,7 @@ class Database:
     """Statements by name, run in transactions of their own, retried where another transaction won."""
 
     def __init__(self, pool: asyncpg.Pool, dsn: str, *, pgbouncer: bool) -> None:
-        self._pool = pool
+        self._connections = Connections(pool)
         self._dsn = dsn
         self.pgbouncer = pgbouncer
         self.where = server_name(dsn)
@@ -94,7 +95,7 @@ class Database:
             return await asyncpg.connect(self._dsn, timeout=CONNECT_WITHIN_S)
 
     async def close(self) -> None:
-        await self._pool.close()
+        await self._connections.close()
 
     async def row(self, name: str, *arguments: Any) -> asyncpg.Record | None:
         """The first row of the named statement."""
@@ -111,7 +112,7 @@ class Database:
         for attempt in range(RETRIES):
             try:
                 with translated(self.where):
-                    return await self._pool.fetch(statement, *arguments)
+                    return await self._connections.fetch(statement, *arguments)
             except RETRYABLE:
                 await asyncio.sleep(random.uniform(0, 0.005 * 2**attempt))
         raise LedgerUnavailable(f"Postgres at {self.where}: `{name}` kept losing against other transactions.")
@@ -136,7 +137,8 @@ class Database:
         Raises `LedgerUnavailable` where it cannot begin or commit; what the block raises passes through.
         """
         with translated(self.where):
-            connection = await self._pool.acquire(timeout=CONNECT_WITHIN_S)
+            connection = await self._connections.borrow(timeout=CONNECT_WITHIN_S)
+        sound = False
         try:
             with translated(self.where):
                 transaction = connection.transaction(isolation=isolation)
@@ -148,8 +150,9 @@ class Database:
                     await transaction.rollback()
                 raise
             await self._commit(transaction)
+            sound = True
         finally:
-            await self._pool.release(connection)
+            await self._connections.give_back(connection, sound=sound)
 
     async def _commit(self, transaction: Transaction) -> None:
         try:

@@ -26,7 +26,6 @@ from holdfast_activities.execute_call import CallExecutions
 from holdfast_activities.resources import Resources
 from holdfast_activities.tools.arguments import CheckedCall, check_call
 from holdfast_activities.tools.book import ToolBook, catalogue_body
-from holdfast_ledger.database import Database
 from holdfast_ledger.records import PlannedCall, Recorded, Resolution
 from holdfast_ledger.store import Ledger
 from holdfast_ledger.verify import verify_session
@@ -272,8 +271,7 @@ def stage(servers: ServerAddresses, template: str, tmp_path_factory: pytest.Temp
 
 
 async def _set(loop: asyncio.AbstractEventLoop, dsn: str, owner_dsn: str, workspace: Path) -> Stage:
-    plain = await Database.connect(dsn, min_size=1, max_size=8, pgbouncer=False)
-    ledger = Ledger(OwnDatabase(plain._pool, dsn, pgbouncer=False))
+    ledger = Ledger(await OwnDatabase.connect(dsn, min_size=1, max_size=8, pgbouncer=False))
     owner = await asyncpg.connect(owner_dsn)
     await owner.execute("CREATE TABLE protocol_note (effect_id text); GRANT INSERT ON protocol_note TO PUBLIC")
     tools = [f"protocol_tools:{recovery.value}" for recovery in CLASSES]

@@ -179,17 +179,14 @@ async def test_a_call_costs_one_round_trip_before_and_one_after_the_effect(
     await bench.run(await bench.plan("pay", path="ok"))  # the catalogue is read once per worker
     names = {text: name for name, text in named_sql().items()}
     asked: list[tuple[str, int]] = []
-    pool = bench.executions.surroundings.ledger.database._pool
-    held = [await pool.acquire() for _ in range(pool.get_max_size())]
-    for connection in held:
-        connection.add_query_logger(
-            lambda query: asked.append((names.get(query.query, query.query), sum(service.effects.values())))
-        )
-    for connection in held:
-        await pool.release(connection)
     call = await bench.plan("pay", path="ok")
-    asked.clear()
     before = sum(service.effects.values())
+    connections = bench.executions.surroundings.ledger.database._connections
+    connection = await connections.borrow()
+    connection.add_query_logger(
+        lambda query: asked.append((names.get(query.query, query.query), sum(service.effects.values())))
+    )
+    await connections.give_back(connection)  # the one given back last is lent first
 
     assert (await bench.run(call)).status is CallStatus.OK
 
