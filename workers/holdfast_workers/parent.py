@@ -22,6 +22,7 @@ from holdfast_workers.stack.probes import http_probe
 from holdfast_workers.stopping import Stop, stop_signals
 
 LOOK_EVERY_S = 0.5
+TELL_EVERY_S = 1.0
 AS_TOLD = (0, -signal.SIGTERM)
 """How a process ends that was told to: by itself, or before it could listen."""
 
@@ -121,10 +122,10 @@ async def _ended(children: Sequence[Child], ends: Sequence[asyncio.Task[int]], s
     for child in children:
         child.tell()
     await _until(stop.at_once, ends, asyncio.ALL_COMPLETED)
-    if stop.at_once.is_set():
+    while not all(child.ended for child in children):
         for child in children:
             child.tell()
-        await asyncio.wait(ends)
+        await asyncio.wait(ends, timeout=TELL_EVERY_S)  # a busy one takes two signals for one
 
 
 async def _until(told: asyncio.Event, ends: Sequence[asyncio.Task[int]], how: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,17 +16,24 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+ONE_WISH_S = 0.5
+"""Signals nearer than this are one: a Ctrl-C reaches a process from its terminal and from whoever started it, and
+the kernel tells of a killed parent once for each of its threads."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Stop:
     """What this process was told by signals."""
 
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     at_once: asyncio.Event = field(default_factory=asyncio.Event)
+    _heard: float = -math.inf
 
     def hear(self) -> None:
-        (self.at_once if self.asked.is_set() else self.asked).set()
+        now = time.monotonic()
+        if now - self._heard >= ONE_WISH_S:
+            self._heard = now
+            (self.at_once if self.asked.is_set() else self.asked).set()
 
 
 @contextmanager
