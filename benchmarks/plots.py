@@ -6,7 +6,10 @@ that the plots can be read on a light page and on a dark one.
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Callable, Mapping, Sequence
+from math import nan
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -18,13 +21,24 @@ if TYPE_CHECKING:
 
 INK = "#7d8590"
 LINES = {
-    "full": ("#2f81f7", "Holdfast, everything remembered"),
-    "window": ("#d29922", "Holdfast, a window"),
-    "bare": ("#8b949e", "bare loop"),
+    "full": ("#2f81f7", 3.2, "memory full"),
+    "window": ("#d29922", 1.4, "memory window"),
+    "bare": ("#8b949e", 1.8, "bare loop"),
 }
+"""Colour, width and name: the first two lie on each other."""
 SMOOTHED = 25
 """Turns in the running median."""
-FONT: Any = {"font.family": "sans-serif", "font.size": 10, "svg.fonttype": "none", "svg.hashsalt": "holdfast"}
+DOT = 0.01
+"""Turns."""
+DIGITS = re.compile(r"(\d+\.\d\d)\d+")
+"""More of them than anybody sees."""
+STYLE: Any = {
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "path.simplify": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "holdfast",
+}
 
 
 def draw(sessions: Mapping[str, LongSession], directory: Path) -> list[Path]:
@@ -40,34 +54,41 @@ def _plot(sessions: Mapping[str, LongSession], value: Callable[[Turn], float], t
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(FONT):
+    drawn = io.StringIO()
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8, 3.4), layout="constrained")
         axes = figure.subplots()
-        smooth: list[float] = []
+        highest = 0.0
         for name, session in sessions.items():
-            colour, label = LINES[name]
-            numbers = [turn.number for turn in session.turns]
-            values = [value(turn) for turn in session.turns]
+            colour, width, label = LINES[name]
+            numbers, values = [turn.number for turn in session.turns], [value(turn) for turn in session.turns]
             running = _running_median(values)
-            smooth += running
-            axes.plot(numbers, values, ".", color=colour, markersize=2, alpha=0.35)
-            axes.plot(numbers, running, color=colour, linewidth=1.8, label=label)
+            highest = max(highest, *running)
+            axes.plot(*_dots(numbers, values), color=colour, linewidth=2, alpha=0.4, solid_capstyle="round")
+            axes.plot(numbers, running, color=colour, linewidth=width, label=label)
         # A few turns lie far above, as those that continue as new: they must not set the scale.
-        axes.set_ylim(0, 2 * max(smooth))
+        axes.set_ylim(0, 2 * highest)
         _dress(axes, title)
-        figure.savefig(path, format="svg", transparent=True, metadata={"Date": None})
+        figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
+    path.write_text(DIGITS.sub(r"\1", drawn.getvalue()))
+
+
+def _dots(xs: Sequence[float], ys: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Points as one broken line of no length: a marker for each would make the file four times as large."""
+    return [x for at in xs for x in (at, at + DOT, nan)], [y for at in ys for y in (at, at, nan)]
 
 
 def _dress(axes: Axes, title: str) -> None:
     axes.set_title(title, loc="left", color=INK)
     axes.set_xlabel("turn", color=INK)
+    axes.margins(x=0.01)
     axes.set_xlim(left=0)
     axes.tick_params(colors=INK)
     axes.grid(color=INK, alpha=0.2, linewidth=0.6)
     for name, spine in axes.spines.items():
         spine.set_visible(name in ("left", "bottom"))
         spine.set_color(INK)
-    axes.legend(loc="upper right", ncols=3, frameon=False, labelcolor=INK)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, labelcolor=INK, borderaxespad=0)
 
 
 def _running_median(values: Sequence[float]) -> list[float]:
