@@ -22,7 +22,7 @@ from benchmarks.results import Range, Results, ratio
 from benchmarks.rounds import Found, Plan, measure
 from benchmarks.tables import BEGIN, END, grids, markdown
 from benchmarks.tools import PAGE
-from benchmarks.turns import publish
+from benchmarks.turns import DOCS, publish
 from holdfast_workers.stack.ports import free_port
 from holdfast_workers.stack.processes import ChildProcess, ProcessSpec, together
 from holdfast_workers.stack.runtime import Addresses
@@ -125,6 +125,14 @@ def assert_all_is_shown(measured: Found, docs: Path) -> None:
 def close(ratio_of_medians: float) -> object:
     """With one round the ratio is that of the two sides, which the file rounds on its own."""
     return pytest.approx(ratio_of_medians, rel=0.01, abs=0.002)
+
+
+def test_the_document_has_a_place_for_the_tables() -> None:
+    before, begin, rest = (DOCS / "performance.md").read_text().partition(BEGIN)
+
+    assert before
+    assert begin
+    assert END in rest
 
 
 def test_a_ratio_compares_rounds_not_their_medians() -> None:
