@@ -56,7 +56,7 @@ lock: setup ## compile the three requirements files again
 	$(COMPILE) --group pyproject.toml:build --constraint requirements.lock --output-file requirements-build.lock
 
 bench: setup ## measure turn overhead against the bare Temporal loop
-	$(BIN)/python -m benchmarks.turns
+	$(BIN)/python -m benchmarks.turns $(ARGS)
 
 bench-ledger: setup ## how many entries a second are appended and verified, and bytes of one
 	$(BIN)/python -m benchmarks.ledger
