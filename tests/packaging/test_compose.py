@@ -17,6 +17,8 @@ import yaml
 from check_jsonschema.builtin_schemas import get_builtin_schema
 from jsonschema import Draft202012Validator
 
+from holdfast.contracts import MODEL_TIMEOUT, RECORD_MARGIN
+from holdfast.durations import duration
 from holdfast_cli.root import cli
 from holdfast_ledger.migrate import migrate
 from holdfast_workers.settings import ENVIRONMENT
@@ -84,6 +86,10 @@ def test_workers_scale() -> None:
 
     assert "container_name" not in worker
     assert "ports" not in worker
+
+
+def test_a_worker_is_killed_only_after_its_longest_model_call_could_finish() -> None:
+    assert duration(SERVICES["worker"]["stop_grace_period"]) > MODEL_TIMEOUT + RECORD_MARGIN
 
 
 def test_ours_run_without_privileges_on_a_read_only_filesystem() -> None:
