@@ -16,6 +16,7 @@ from holdfast.config import ConfigError
 from holdfast.messages import Principal
 from holdfast.queues import Queues
 from holdfast.saga_contracts import unwind_id
+from holdfast.states import SagaState
 from holdfast_activities.messages_api.client import ModelSettingsInvalid
 from holdfast_workers.capacity import ROLES, Role
 from holdfast_workers.checks import check_workers
@@ -134,6 +135,21 @@ async def test_an_unwind_runs_on_the_tools_queue(open_house: OpenHouse, config: 
             "compensate-1.1.write_file": queues.tools,
             "end": main,
         }
+
+
+async def test_the_steps_of_a_saga_run_on_the_tools_queue(
+    open_house: OpenHouse, config: str, queues: Queues
+) -> None:
+    async with open_house(config=config) as house:
+        changes = {"changes": [{"kind": "write", "path": "notes.txt", "content": "milk"}]}
+        await house.holdfast.start_saga(
+            "files.apply_changes", changes, saga_id="notes", principal=Principal(requested_by="ann")
+        )
+        assert (await house.holdfast.saga_result("notes")).outcome is SagaState.COMMITTED
+        found = await queues_of(house, "notes")
+        main = house.settings.task_queue
+        assert found.pop("open") == found.pop("end-committed") == main
+        assert set(found.values()) == {queues.tools}
 
 
 async def test_a_worker_for_tools_alone_needs_no_model_key(open_house: OpenHouse, config: str) -> None:

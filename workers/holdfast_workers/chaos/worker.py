@@ -16,7 +16,7 @@ from holdfast.errors import HoldfastError
 from holdfast_workers.chaos.armed import Armory
 from holdfast_workers.settings import Settings
 from holdfast_workers.telemetry.logs import LogSettings, configure_logging
-from holdfast_workers.worker import run
+from holdfast_workers.worker import WorkerSettings, run
 
 
 def main() -> None:
@@ -26,7 +26,9 @@ def main() -> None:
     options = parser.parse_args()
     configure_logging(LogSettings.from_env(os.environ, terminal=False))
     settings = Settings.load(os.environ)
-    asyncio.run(run(settings, health_port=options.health_port, faults=Armory(options.faults).reached))
+    chosen = WorkerSettings.from_env(os.environ)
+    faults = Armory(options.faults).reached
+    asyncio.run(run(settings, health_port=options.health_port, worker_settings=chosen, faults=faults))
 
 
 if __name__ == "__main__":
