@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from holdfast_workers.embedded import Embedded
+from holdfast_workers.capacity import ROLES, WorkerSettings
+from holdfast_workers.embedded import WORKER_STOPS_WITHIN_S, Embedded
 from holdfast_workers.settings import ModelSettings, Settings
 from holdfast_workers.stack.runtime import Addresses
 from holdfast_workers.temporal import connect_options
@@ -54,6 +55,13 @@ def test_a_worker_never_holds_the_owners_password(tmp_path):
     user = {"HOLDFAST_MIGRATE_DSN": "postgresql://owner:secret@production/holdfast"}
     environment = embedded(tmp_path).worker_environment(ADDRESSES, user)
     assert "secret" not in " ".join({**user, **environment}.values())
+
+
+def test_the_stacks_worker_serves_everything_and_ends_soon_whatever_the_users_workers_do(tmp_path):
+    user = {"HOLDFAST_WORKER_SERVES": "tools", "HOLDFAST_WORKER_PROCESSES": "8", "HOLDFAST_WORKER_GRACE": "1h"}
+    chosen = WorkerSettings.from_env({**user, **embedded(tmp_path).worker_environment(ADDRESSES, user)})
+    assert (chosen.serves, chosen.process_count) == (ROLES, 1)
+    assert chosen.grace.total_seconds() < WORKER_STOPS_WITHIN_S
 
 
 def test_without_a_key_the_stack_has_the_scripted_model(tmp_path):

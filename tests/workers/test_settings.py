@@ -163,10 +163,12 @@ def test_a_worker_takes_its_numbers_from_the_environment_and_names_what_cannot_b
     given = {
         "HOLDFAST_WORKER_ACTIVITIES": "400",
         "HOLDFAST_WORKER_GRACE": "10m",
+        "HOLDFAST_WORKER_SERVES": "sessions, tools",
         "HOLDFAST_WORKER_CACHED_SESSIONS": "",
     }
     settings = WorkerSettings.from_env(given)
     assert (settings.activities, settings.grace.total_seconds(), settings.cached_sessions) == (400, 600, 200)
+    assert settings.serves == ("sessions", "tools")
     with pytest.raises(SettingsError, match="`HOLDFAST_WORKER_ACTIVITIES` cannot be 'many'"):
         WorkerSettings.from_env({"HOLDFAST_WORKER_ACTIVITIES": "many"})
     assert set(VARIABLES) <= set(WorkerSettings.model_fields)
