@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+
+from holdfast_workers.stack.servers import embedded_servers
 
 Runs = Callable[[], list[str]]
 Gate = Path
@@ -113,3 +115,11 @@ def runs(tmp_path: Path) -> Runs:
         return log.read_text().splitlines() if log.exists() else []
 
     return read
+
+
+@pytest.fixture(scope="session")
+async def impatient_temporal(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """Address of a server that suggests to continue as new after 50 events."""
+    low = ("--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=50")
+    async with embedded_servers(tmp_path_factory.mktemp("low"), temporal_args=low) as small:
+        yield small.temporal_address

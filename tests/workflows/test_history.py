@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,10 +12,7 @@ import pytest
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
-from holdfast.states import EffectState
-from holdfast_workers.client import Rejected
 from holdfast_workers.plugin import HoldfastPlugin
-from holdfast_workers.stack.servers import embedded_servers
 from holdfast_workers.worker import WorkerSettings
 from holdfast_workflows import attributes
 from tests.waiting import until
@@ -32,18 +28,6 @@ turns:
   - calls: [{tool: look, input: {what: roof}}]
     repeat: 10
   - text: done
-"""
-
-IN_DOUBT = """
-name: lose
-description: Look around, and lose a connection.
-example: lose
-match: lose
-turns:
-  - calls: [{tool: look, input: {what: roof}}]
-    repeat: 3
-  - calls: [{tool: lost, input: {what: parcel}}]
-  - text: "lost: {{ outcome.lost }}"
 """
 
 PAY = """
@@ -147,65 +131,6 @@ async def test_a_session_runs_with_every_workflow_task_a_replay(open_house, conf
         await house.until(session, "idle")
         await house.holdfast.close_session(session, by="ann")
         assert (await asyncio.wait_for(house.holdfast.result(session), 20)).status == "completed"
-
-
-@pytest.fixture(scope="module")
-async def impatient_temporal(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """Address of a server that suggests to continue as new after 50 events."""
-    low = ("--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=50")
-    async with embedded_servers(tmp_path_factory.mktemp("low"), temporal_args=low) as small:
-        yield small.temporal_address
-
-
-async def test_a_session_continues_as_new_with_an_effect_in_doubt_and_nothing_is_sent_again(
-    open_house, impatient_temporal: str, config: str, runs
-) -> None:
-    async with open_house(IN_DOUBT, config=config, temporal_address=impatient_temporal) as house:
-        session = await house.start("lose")
-        await house.until(session, "held")
-        [doubtful] = await house.holdfast.reader.effects(states=[EffectState.UNKNOWN])
-        first = await house.handle(session).describe()
-        sent = 0
-        while not await newer_run(house, session, first.run_id):
-            await house.holdfast.send(session, "hello", by="ann", message_id=f"m{(sent := sent + 1)}")
-        await house.until(session, "held")
-
-        await house.holdfast.resolve(doubtful.effect_id, outcome="happened", by="bob", reason="it is there")
-        with pytest.raises(Rejected):
-            await house.holdfast.resolve(doubtful.effect_id, outcome="did_not_happen", by="bob")
-        await house.until(session, "idle")
-        assert "it is there" in json.dumps(house.model.requests[-1].body["messages"])
-        await house.holdfast.close_session(session, by="ann")
-        result = await asyncio.wait_for(house.holdfast.result(session), 30)
-        assert result.status == "completed"
-        assert runs().count("lost parcel") == 1
-        assert (await house.holdfast.reader.effect(doubtful.effect_id)).state is EffectState.DONE
-
-
-async def newer_run(house, session: str, than: str) -> bool:
-    return (await house.handle(session).describe()).run_id != than
-
-
-async def test_a_session_continues_as_new_with_an_approval_pending(
-    open_house, impatient_temporal: str, config: str, runs
-) -> None:
-    scenario = PAY.replace("turns:", "turns:\n  - calls: [{tool: look, input: {what: roof}}]\n    repeat: 10")
-    async with open_house(scenario, config=config, temporal_address=impatient_temporal) as house:
-        session = await house.start("pay")
-        asked = await house.until_asked(session)
-        first = await house.handle(session).describe()
-        for number in range(12):
-            await house.holdfast.send(session, "hello", by="ann", message_id=f"m{number}")
-        waiting = await house.handle(session).describe()
-        assert first.run_id != waiting.run_id
-        await house.holdfast.send(session, "hello", by="ann", message_id="m0")
-        await house.holdfast.decide(session, asked["call"], approve=True, digest=asked["digest"], by="bob")
-        await house.holdfast.close_session(session, by="ann")
-        result = await asyncio.wait_for(house.holdfast.result(session), 30)
-        assert result.status == "completed"
-        assert runs().count("pay 500") == 1
-        requests = [e for e in await house.entries(session) if e["kind"] == "message_received"]
-        assert len(requests) <= 13
 
 
 @pytest.mark.parametrize("path", sorted(HISTORIES.glob("*.json")), ids=lambda path: path.stem)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +12,6 @@ from holdfast.ids import canonical
 from holdfast.messages import SUMMARY_ID
 from holdfast_activities.messages_api.sent import sent_in
 from holdfast_ledger.store import Ledger
-from holdfast_workers.stack.servers import embedded_servers
 from holdfast_workflows.summaries import GO_ON, SUMMARISE
 
 ABOVE = 2000
@@ -51,14 +49,10 @@ async def turns(house, session: str) -> list[dict[str, object]]:
 
 @pytest.mark.timeout(180)
 async def test_a_session_of_60_turns_sends_no_more_than_its_memory_holds_also_across_continue_as_new(
-    open_house, config: str, tmp_path: Path
+    open_house, impatient_temporal: str, config: str
 ) -> None:
-    low = ("--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=100")
     config = config.replace("parallel_calls = 4", "parallel_calls = 4\nturns = 100")
-    async with (
-        embedded_servers(tmp_path / "low", temporal_args=low) as small,
-        open_house(ON_AND_ON, config=config + MEMORY, temporal_address=small.temporal_address) as house,
-    ):
+    async with open_house(ON_AND_ON, config=config + MEMORY, temporal_address=impatient_temporal) as house:
         session = await house.start("look around", limits=TighterLimits(turns=60), close_when_idle=True)
         first = (await house.handle(session).describe()).run_id
         assert (await asyncio.wait_for(house.holdfast.result(session), 120)).turns == 61
