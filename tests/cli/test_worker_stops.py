@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -81,10 +82,11 @@ async def test_a_model_call_that_runs_when_a_worker_is_told_to_end_is_finished_a
         assert house.model.count == 1
 
 
-async def test_a_second_signal_hands_a_model_call_over_to_another_worker(
+async def test_a_second_signal_hands_a_model_call_over_from_its_own_queue_too(
     open_house: OpenHouse, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with open_house(STORY.format(seconds=600), work=False) as house:
+    config = f'[queues]\nmodel = "model-{secrets.token_hex(4)}"\n'
+    async with open_house(STORY.format(seconds=600), config=config, work=False) as house:
         async with telling(Cli(house, capsys), tmp_path, monkeypatch) as (session, worker):
             worker.send_signal(signal.SIGTERM)
             await said(worker, "a second signal hands it over")
