@@ -104,6 +104,28 @@ async def test_a_watcher_sees_the_turn_stream_and_then_the_recorded_message(
     assert watcher.kinds() == ["session_opened", "saga_opened", "model_intent", "model_turn"]
 
 
+async def test_behind_pgbouncer_a_watcher_polls_and_misses_nothing(
+    database: Database, conversation: Conversation, owner: asyncpg.Connection
+) -> None:
+    behind, watcher = await Ledger.connect(database.dsn, pgbouncer=True), Watcher()
+
+    async def look() -> None:
+        async for event in behind.watch("trip-1"):
+            watcher.see(event)
+
+    looking = asyncio.create_task(look())
+    await watcher.until(lambda: watcher.kinds() == ["session_opened"])
+    listening = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query ILIKE 'LISTEN%'"
+    assert await owner.fetchval(listening) == 0
+    for _ in range(3):
+        await conversation.take_turn()
+    await watcher.until(lambda: watcher.kinds().count("model_turn") == 3)
+    looking.cancel()
+    await asyncio.wait([looking])
+    await behind.close()
+    assert watcher.kinds() == [entry["kind"] for entry in await conversation.entries()]
+
+
 async def test_a_late_watcher_sees_all_of_the_running_turn(conversation: Conversation, flusher: Flusher) -> None:
     await conversation.take_turn()
     seen = len(await conversation.entries())
