@@ -1,5 +1,7 @@
 # Every target sets itself up first: a fresh clone needs only Python 3.11+, make and a package index.
 PYTHON ?= python3
+# Every test starts processes: what they import is compiled once.
+unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin
 
