@@ -38,13 +38,13 @@ async def until(
 
 
 async def until_locked_out(owner: asyncpg.Connection, number: int) -> None:
-    """Wait until so many other connections to this database wait for a lock."""
+    """Wait until at least so many other connections to this database wait for a lock: more may, behind those."""
     waiting = (
         "SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_stat_activity USING (pid) "
         "WHERE NOT granted AND datname = current_database()"
     )
 
     async def reached() -> bool:
-        return bool(await owner.fetchval(waiting) == number)
+        return bool(await owner.fetchval(waiting) >= number)
 
     await until(reached, f"{number} connections to wait for a lock")
