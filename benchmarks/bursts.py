@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from statistics import median
 
 import psutil
-from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
 from benchmarks.billing import actions
 from benchmarks.contenders import Contender
-from benchmarks.history import costs_in, count, events_of
+from benchmarks.history import Gap, costs_in, events_of, longest_gap, unanswered, unfetched
 from benchmarks.place import Place
 from benchmarks.storage import Written, written
+
+STALL_S = 5
+"""Longer than any step takes on a machine that is no more than busy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +43,20 @@ class Burst:
     all_cpu_per_turn_s: float
     kept_per_turn: float
     logged_per_turn: float
-    timeouts: int
-    """Workflow tasks that a worker did not answer, or did not fetch from its sticky queue, in time."""
+    unanswered: int
+    unfetched: int
+    gap: Gap
+    """The longest in any session."""
+
+    @property
+    def stall(self) -> str:
+        """What went wrong, in words; empty where nothing did."""
+        if not (self.unanswered or self.unfetched or self.gap.seconds > STALL_S):
+            return ""
+        return (
+            f"workflow tasks unanswered: {self.unanswered}, left in sticky queues: {self.unfetched}; "
+            f"nothing for {self.gap.seconds:.1f} s before {self.gap.before}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +65,12 @@ class Round:
     burst: Burst
 
     def __str__(self) -> str:
-        burst = self.burst
+        burst, stall = self.burst, self.burst.stall
         return (
             f"{burst.sessions_per_s:.2f} sessions/s, a turn {self.lone.turn_s * 1000:.1f} ms alone and "
             f"{burst.turn_s * 1000:.0f} ms loaded (the longest {burst.longest_turn_s * 1000:.0f}), "
             f"{burst.cpu_per_turn_s * 1000:.1f} ms of the worker's CPU, "
-            f"{burst.all_cpu_per_turn_s * 1000:.1f} of all"
+            f"{burst.all_cpu_per_turn_s * 1000:.1f} of all" + (f"; {stall}" if stall else "")
         )
 
 
@@ -113,7 +127,9 @@ async def _told(
         all_cpu_per_turn_s=all_spent / all_turns,
         kept_per_turn=added.kept / all_turns,
         logged_per_turn=added.logged / all_turns,
-        timeouts=sum(count(events, EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT) for events in histories),
+        unanswered=sum(unanswered(events) for events in histories),
+        unfetched=sum(unfetched(events) for events in histories),
+        gap=max(longest_gap(events) for events in histories),
     )
 
 

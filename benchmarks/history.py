@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from temporalio.api.enums.v1 import EventType
+from temporalio.api.enums.v1 import EventType, TimeoutType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client
 
@@ -53,6 +53,43 @@ def count(events: Sequence[HistoryEvent], kind: EventType.ValueType) -> int:
     return sum(event.event_type == kind for event in events)
 
 
+def unanswered(events: Sequence[HistoryEvent]) -> int:
+    """Workflow tasks that a worker had and did not answer within their ten seconds."""
+    return sum(_timed_out(event, TimeoutType.TIMEOUT_TYPE_START_TO_CLOSE) for event in events)
+
+
+def unfetched(events: Sequence[HistoryEvent]) -> int:
+    """Workflow tasks that a busy worker left in its sticky queue until they were given to any worker."""
+    return sum(_timed_out(event, TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START) for event in events)
+
+
+@dataclass(frozen=True, order=True)
+class Gap:
+    """The time between two events that follow each other."""
+
+    seconds: float
+    before: str
+    """The name of the event that ended it."""
+
+
+def longest_gap(events: Sequence[HistoryEvent]) -> Gap:
+    return max(
+        Gap(_seconds(event, following), EventType.Name(following.event_type).removeprefix("EVENT_TYPE_"))
+        for event, following in pairwise(events)
+    )
+
+
+def _timed_out(event: HistoryEvent, kind: TimeoutType.ValueType) -> bool:
+    return (
+        event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT
+        and event.workflow_task_timed_out_event_attributes.timeout_type == kind
+    )
+
+
+def _seconds(event: HistoryEvent, later: HistoryEvent) -> float:
+    return (later.event_time.ToNanoseconds() - event.event_time.ToNanoseconds()) / 1e9
+
+
 def _schedules(event: HistoryEvent, activity: str) -> bool:
     return (
         event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
@@ -61,11 +98,10 @@ def _schedules(event: HistoryEvent, activity: str) -> bool:
 
 
 def _cost(turn: Sequence[HistoryEvent], following: HistoryEvent) -> TurnCost:
-    nanoseconds = following.event_time.ToNanoseconds() - turn[0].event_time.ToNanoseconds()
     return TurnCost(
         events=len(turn),
         size=sum(event.ByteSize() for event in turn),
-        seconds=nanoseconds / 1e9,
+        seconds=_seconds(turn[0], following),
         actions=actions(turn),
         continued=count(turn, EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW) > 0,
     )

@@ -73,8 +73,12 @@ class Side(Strict):
     billable_actions_per_turn: float
     billable_actions_besides: float
     """What a session of one request adds to those of its turns: its start, its last answer, its end."""
-    workflow_task_timeouts: int
-    """In all bursts."""
+    workflow_tasks_unanswered: int
+    """In all bursts: a worker had them and gave no answer within ten seconds."""
+    workflow_tasks_unfetched: int
+    """A busy worker left them in its sticky queue until they were given to any worker."""
+    longest_gap_ms: Range
+    """Between two events of a session in a burst."""
 
 
 class Near(Strict):

@@ -176,7 +176,9 @@ def _side(rounds: Sequence[Round]) -> Side:
         bytes_per_turn=round(median(each.size_per_turn for each in lone)),
         billable_actions_per_turn=round(median(each.actions_per_turn for each in lone), 2),
         billable_actions_besides=round(median(each.actions_besides for each in lone), 2),
-        workflow_task_timeouts=sum(each.timeouts for each in burst),
+        workflow_tasks_unanswered=sum(each.unanswered for each in burst),
+        workflow_tasks_unfetched=sum(each.unfetched for each in burst),
+        longest_gap_ms=Range.of([each.gap.seconds * 1000 for each in burst]),
     )
 
 

@@ -109,7 +109,8 @@ def _side_rows(found: Results) -> Iterator[Row]:
     yield numbers("bytes of history a turn", lambda it: it.bytes_per_turn, "≤ 4096")
     yield numbers("billable actions a turn", lambda it: it.billable_actions_per_turn)
     yield numbers("billable actions besides, a session", lambda it: it.billable_actions_besides)
-    yield numbers("workflow tasks timed out", lambda it: it.workflow_task_timeouts)
+    yield numbers("workflow tasks unanswered", lambda it: it.workflow_tasks_unanswered)
+    yield numbers("left in sticky queues", lambda it: it.workflow_tasks_unfetched)
 
 
 LONG_NAMES = {
