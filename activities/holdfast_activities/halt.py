@@ -19,15 +19,14 @@ class Halt:
     """A request to stop. The first reason stands. Writes heed it until they are dispatched, reads at any time."""
 
     def __init__(self) -> None:
-        self._event = asyncio.Event()
+        self.called: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done once it was called. It is for many to wait for: never cancel it."""
         self.reason: HaltReason | None = None
 
     def call(self, reason: HaltReason) -> None:
         self.reason = self.reason or reason
-        self._event.set()
-
-    async def called(self) -> None:
-        await self._event.wait()
+        if not self.called.done():
+            self.called.set_result(None)
 
 
 async def wound_up(attempt: Callable[[Halt], Awaitable[Outcome | None]]) -> Outcome:

@@ -133,12 +133,11 @@ class TurnAttempt:
         """Read the answer until it is whole, fails, or `halt` is called; cancelling closes the connection."""
         if halt.reason is not None:
             return None
-        halted = asyncio.create_task(halt.called())
         reading = asyncio.create_task(self._read())
-        await asyncio.wait({reading, halted}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (reading, halted):
-            task.cancel()
-        await asyncio.wait({reading, halted})
+        await asyncio.wait({reading, halt.called}, return_when=asyncio.FIRST_COMPLETED)
+        if not reading.done():
+            reading.cancel()
+            await asyncio.wait({reading})
         if reading.cancelled():
             return None
         error = reading.exception()

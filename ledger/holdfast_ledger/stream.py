@@ -96,16 +96,16 @@ class Flusher:
             del self._stored[next(iter(self._stored))]
 
     async def _run(self, database: Database) -> None:
-        clock = asyncio.get_running_loop().time
-        clean_at = clock() + CLEAN_EVERY_S
+        loop = asyncio.get_running_loop()
+        clean_at = loop.time() + CLEAN_EVERY_S
         while not self._stopping:
-            try:
-                await asyncio.wait_for(self._wake.wait(), timeout=max(0.0, clean_at - clock()))
-            except TimeoutError:
-                await self._clean(database)
-                clean_at = clock() + CLEAN_EVERY_S
-                continue
+            due = loop.call_at(clean_at, self._wake.set)
+            await self._wake.wait()
+            due.cancel()
             await self._flush(database)
+            if loop.time() >= clean_at:
+                await self._clean(database)
+                clean_at = loop.time() + CLEAN_EVERY_S
             if not self._stopping:
                 await asyncio.sleep(self._interval_s)
         await self._flush(database)

@@ -271,8 +271,8 @@ MUTANTS = (
         "a cancel cuts a dispatched write off",
         TEST_STOP + "test_a_dispatched_write_finishes_and_is_recorded_whoever_cancels",
         RUNNING,
-        "        awaited = {running} if writes else {running, halted}",
-        "        awaited = {running, halted}",
+        " = {running} if writes else {running, halt.called}",
+        " = {running, halt.called}",
     ),
     _mutant(
         "an approval is usable twice",

@@ -6,7 +6,6 @@ asked to stop meanwhile; and only an end that is known is recorded as one.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import time
@@ -30,7 +29,7 @@ from holdfast_activities.calls import endings, probing, running
 from holdfast_activities.calls.context import context_of
 from holdfast_activities.calls.endings import Ending
 from holdfast_activities.calls.outgoing import Outgoing, client_for
-from holdfast_activities.calls.rendering import render
+from holdfast_activities.calls.rendering import rendered
 from holdfast_activities.calls.report import CallReport
 from holdfast_activities.calls.surroundings import Surroundings
 from holdfast_activities.calls.undo import undo_of
@@ -123,7 +122,7 @@ class CallAttempt:
         ):
             if self.grant.probe and (known := await self._probe(declared, arguments, halt)):
                 return known
-            async with self._sending() as (context, outgoing):
+            async with self._sending(declared.context_parameter is not None) as (context, outgoing):
                 self._reach(FaultPoint.BEFORE_DISPATCH)
                 if halt.reason is not None:
                     return endings.released(halt.reason)
@@ -134,11 +133,18 @@ class CallAttempt:
                 return await self._dispatch(declared, arguments, context, outgoing, halt)
 
     @asynccontextmanager
-    async def _sending(self) -> AsyncIterator[tuple[ToolContext, Outgoing]]:
-        """What the tool, or its probe, sends with, and what is known of it afterwards; each has its own."""
+    async def _sending(self, wanted: bool = True) -> AsyncIterator[tuple[ToolContext | None, Outgoing]]:
+        """What the tool, or its probe, sends with, and what is known of it afterwards; each has its own.
+
+        Args:
+            wanted: it takes a context; one that takes none sends by means of its own.
+        """
         outgoing = Outgoing(
             self.around.transport, answered=lambda: self._reach(FaultPoint.AFTER_DISPATCH_BEFORE_RESPONSE)
         )
+        if not wanted:
+            yield None, outgoing
+            return
         key = ids.idempotency_key(self.claim.effect_id, self._keys_refused)
         async with client_for(outgoing, key=key, trace=self.trace, timeout=self.card.timeout) as client:
             context = context_of(
@@ -169,7 +175,7 @@ class CallAttempt:
         return arguments
 
     async def _dispatch(
-        self, declared: Tool, arguments: BaseModel, context: ToolContext, outgoing: Outgoing, halt: Halt
+        self, declared: Tool, arguments: BaseModel, context: ToolContext | None, outgoing: Outgoing, halt: Halt
     ) -> Ending:
         self._started = time.monotonic()
         try:
@@ -189,12 +195,12 @@ class CallAttempt:
         return await self._done(declared, value)
 
     async def _transact(
-        self, declared: Tool, arguments: BaseModel, context: ToolContext, outgoing: Outgoing, halt: Halt
+        self, declared: Tool, arguments: BaseModel, context: ToolContext | None, outgoing: Outgoing, halt: Halt
     ) -> Ending:
         """Run the tool inside the recording transaction: its rows and its record stand or fall together."""
         try:
             async with self.around.ledger.transaction(stall=self.card.timeout + self.around.lease) as connection:
-                inside = replace(context, transaction=connection)
+                inside = replace(context, transaction=connection) if context else None
                 ending = await self._dispatch(declared, arguments, inside, outgoing, halt)
                 if ending.state is not EffectState.DONE:
                     raise _RolledBack(ending)
@@ -218,6 +224,7 @@ class CallAttempt:
     async def _probe(self, declared: Tool, arguments: BaseModel, halt: Halt) -> Ending | None:
         """Ask the service whether an earlier attempt landed. None: it did not and never will."""
         async with self._sending() as (context, _):
+            assert context is not None
             asked = await probing.ask(declared, arguments, context, leash=self._leash, threads=self.around.threads)
         if isinstance(asked.answer, Landed):
             return await self._done(declared, asked.answer.result, evidence=asked.evidence)
@@ -234,15 +241,14 @@ class CallAttempt:
         return None
 
     async def _done(self, declared: Tool, value: Any, evidence: Mapping[str, Any] | None = None) -> Ending:
-        rendered = await asyncio.to_thread(
-            render,
+        result = await rendered(
             declared,
             value,
             call=self.claim.call or "",
             cap=self.card.result_cap,
             redactor=self.around.redactor,
         )
-        return endings.done(rendered, evidence)
+        return endings.done(result, evidence)
 
     def _judge(self, error: Exception, outgoing: Outgoing) -> Ending:
         reference = f"{self.claim.call}-{self.claim.effect_id[:8]}"
@@ -259,7 +265,7 @@ class CallAttempt:
             _log.error("tool failed", extra={"reference": reference, "tool": self.card.name, **places})
         return ending
 
-    def _keywords(self, declared: Tool, arguments: BaseModel, context: ToolContext) -> dict[str, Any]:
+    def _keywords(self, declared: Tool, arguments: BaseModel, context: ToolContext | None) -> dict[str, Any]:
         keywords = keyword_arguments(arguments)
         if (name := declared.context_parameter) is not None:
             keywords[name] = context

@@ -5,6 +5,7 @@ A result that is too big, of the wrong type or no JSON is marked, never an excep
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import math
@@ -17,11 +18,13 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from holdfast.ids import canonical, digest
 from holdfast.tools import Tool
-from holdfast_activities.redaction import Redactor
+from holdfast_activities.redaction import Redactor, detectors
 
 MAX_RESULT_BYTES = 16_000_000
 """Beyond this a result's head and tail are kept, not the whole."""
 MAX_BINARY_BYTES = 4_000_000
+SMALL = 1_000
+"""Characters of plain values that are rendered in less time than it takes to hand them to a thread."""
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)
 
 
@@ -44,6 +47,18 @@ class Rendered:
         """What the ledger's fact of it tells."""
         marked = {"mark": self.mark} if self.mark else {}
         return {**marked, "redacted": dict(self.redacted)} if self.redacted else marked
+
+
+async def rendered(declared: Tool, value: Any, *, call: str, cap: int, redactor: Redactor) -> Rendered:
+    """See `render`; in a thread where it may take long."""
+
+    def in_thread() -> Rendered:
+        detectors()  # whose first use takes a third of a second
+        return render(declared, value, call=call, cap=cap, redactor=redactor)
+
+    if detectors.cache_info().currsize and _room_after(value, SMALL) >= 0:
+        return render(declared, value, call=call, cap=cap, redactor=redactor)
+    return await asyncio.to_thread(in_thread)
 
 
 def render(declared: Tool, value: Any, *, call: str, cap: int, redactor: Redactor) -> Rendered:
@@ -77,6 +92,27 @@ def render(declared: Tool, value: Any, *, call: str, cap: int, redactor: Redacto
         mark=mark,
         redacted=cut,
     )
+
+
+def _room_after(value: Any, room: int) -> int:
+    """What of so many characters a plain value leaves; negative where it does not fit, or is not plain."""
+    kind = type(value)
+    if kind is str or kind is bytes:
+        return room - len(value)
+    if value is None or kind is bool or kind is float:
+        return room - 8
+    if kind is int:
+        return room - int(value.bit_length())
+    if kind is dict:
+        value = [*value, *value.values()]
+    elif kind is not list and kind is not tuple:
+        return -1
+    room -= 8 * (len(value) + 1)
+    for item in value:
+        if room < 0:
+            break
+        room = _room_after(item, room)
+    return room
 
 
 def readable(body: bytes) -> str:

@@ -67,14 +67,10 @@ async def run(
         Exception: whatever the function raises.
     """
     running: asyncio.Task[Any] = asyncio.create_task(_call(declared.fn, arguments, threads, declared.is_async))
-    halted = asyncio.create_task(halt.called())
-    try:
-        awaited = {running} if writes else {running, halted}
-        await asyncio.wait(awaited, timeout=timeout.total_seconds(), return_when=asyncio.FIRST_COMPLETED)
-        if not running.done():
-            await _wind_up(running, writes=writes, is_async=declared.is_async, leash=leash)
-    finally:
-        halted.cancel()
+    awaited: set[asyncio.Future[Any]] = {running} if writes else {running, halt.called}
+    await asyncio.wait(awaited, timeout=timeout.total_seconds(), return_when=asyncio.FIRST_COMPLETED)
+    if not running.done():
+        await _wind_up(running, writes=writes, is_async=declared.is_async, leash=leash)
     if running.done() and not running.cancelled():
         return _result(running)
     if halt.reason is not None and not writes:

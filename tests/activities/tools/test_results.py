@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
+from typing import Annotated, Any
 
 import pytest
+from pydantic import AfterValidator
 
-from holdfast import ToolRefused
+from holdfast import ToolRefused, tool
 from holdfast.states import CallStatus
 from holdfast_activities.calls import rendering
+from holdfast_activities.redaction import Redactor, detectors
 from holdfast_activities.resources import RESOURCES, Resources
 from holdfast_activities.tools.builtin.results import read_result
 from tests.activities.tools.conftest import Bench
@@ -87,3 +91,37 @@ class _Context:
 
 def _context(bench: Bench) -> _Context:
     return _Context(bench.conversation.session_id, bench.executions._around.resources)
+
+
+CYCLE: list[object] = []
+CYCLE.append(CYCLE)
+
+
+@pytest.mark.parametrize(
+    ("value", "at_once"),
+    [
+        ("fine", True),
+        ({"rows": [{"id": number, "paid": None} for number in range(5)]}, True),
+        ("x" * 100_000, False),
+        ([["x" * 100] * 5] * 5, False),
+        (1 << 100_000, False),
+        (Resources, False),
+        (CYCLE, False),
+    ],
+    ids=["text", "rows", "long text", "much together", "long number", "object", "cycle"],
+)
+async def test_only_what_is_plain_and_small_is_rendered_without_a_thread(value: object, at_once: bool) -> None:
+    rendered_in = []
+
+    def note(value: object) -> object:
+        rendered_in.append(threading.current_thread())
+        return value
+
+    def give() -> Any:
+        """Give it."""
+
+    give.__annotations__["return"] = Annotated[Any, AfterValidator(note)]
+
+    detectors()  # the first use of these takes long, too
+    await rendering.rendered(tool(give), value, call="1.1", cap=1000, redactor=Redactor())
+    assert (rendered_in[0] is threading.current_thread()) is at_once
