@@ -21,6 +21,7 @@ FIELDS = {
     "output_tokens": "tokens written",
     "left_out": "messages that the agent's memory kept back",
     "stubbed": "tool results that it kept back",
+    "counted": "tokens that it would have had, where memory made room for this very turn; null where it did not",
     "headers": "sent beside the request",
     "request": "the body, as the Messages API got it",
     "digest": "of the request, built again from what is stored",
@@ -42,6 +43,7 @@ def record(session_id: str, sent: Sent) -> dict[str, Any]:
         "output_tokens": usage.output,
         "left_out": sent.left_out,
         "stubbed": sent.stubbed,
+        "counted": sent.counted,
         "headers": dict(sent.headers),
         "request": dict(sent.params),
         "digest": sent.digest,
@@ -66,6 +68,8 @@ def told(sent: Sent) -> Iterator[str]:
     yield f"turn {sent.turn.turn}: {usage.asked} tokens in, {usage.cache_read} of them from the cache"
     if sent.left_out or sent.stubbed:
         yield f"kept back by the agent's memory: {sent.left_out} messages, {sent.stubbed} tool results"
+    if sent.counted is not None:
+        yield f"room was made for this very turn: it would have been {sent.counted} tokens"
     yield from (f"{name}: {cell(to_json(value))}" for name, value in {**params, **sent.headers}.items())
     yield from _section("system", system)
     for tool in tools:

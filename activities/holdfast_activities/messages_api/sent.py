@@ -32,6 +32,8 @@ class Sent:
     digest: str
     left_out: int
     stubbed: int
+    counted: int | None
+    """Tokens that it would have had, where memory made it shorter for that."""
 
     @property
     def matches(self) -> bool:
@@ -65,6 +67,7 @@ async def sent_in(ledger: Ledger, session_id: str, number: int) -> Sent:
         digest=request.digest,
         left_out=kept_back.left_out,
         stubbed=kept_back.stubbed,
+        counted=counted,
     )
 
 
