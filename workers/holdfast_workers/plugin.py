@@ -24,7 +24,7 @@ from holdfast_workers.builds import Build, load_build
 from holdfast_workers.capacity import ROLES, WorkerSettings
 from holdfast_workers.converter import data_converter
 from holdfast_workers.desk import Desk
-from holdfast_workers.sandbox import sandboxed_runner
+from holdfast_workers.sandbox import for_converter, sandboxed_runner
 from holdfast_workers.serving import companion, running, served_queues
 from holdfast_workers.settings import Settings
 from holdfast_workers.sweeping import DEFAULT_EVERY, ensure_schedule
@@ -87,6 +87,7 @@ class HoldfastPlugin(SimplePlugin):
 
     def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
         config = super().configure_worker(config)
+        config["workflow_runner"] = for_converter(config["workflow_runner"], config["client"].data_converter)
         patience = config.get("plugin_shutdown_timeout")
         if patience is not None:  # the companions' drain counts as the plugin's own
             config["plugin_shutdown_timeout"] = patience + config["graceful_shutdown_timeout"]
