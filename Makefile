@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test record lint types check lock bench bench-ledger chaos mutants protocol replays clean
+.PHONY: help setup demo up down test record lint types check lock bench bench-ledger crowd soak chaos mutants protocol replays clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,12 @@ bench: setup ## measure turn overhead against the bare Temporal loop
 
 bench-ledger: setup ## how many entries a second are appended and verified, and bytes of one
 	$(BIN)/python -m benchmarks.ledger
+
+crowd: setup ## 2,000 sessions wait for approval on one worker, then people decide (ARGS=)
+	$(BIN)/python -m benchmarks.crowd $(ARGS)
+
+soak: setup ## 10,000 messages to one session (ARGS=)
+	$(BIN)/python -m benchmarks.soak $(ARGS)
 
 mutants: setup ## break the effect protocol in many ways; a named test notices each
 	$(BIN)/python -m tests.mutants
