@@ -239,6 +239,19 @@ async def test_the_three_ways_to_stop(cli, verb, ends):
     assert "enough" in (await cli("show", session_id)).out
 
 
+async def test_a_message_during_a_request_is_queued_or_steers_it_as_asked(cli):
+    session_id = await cli.waiting_session()
+    queued = await cli("send", session_id, "hello", "--id", "later", "--json")
+    steering = await cli("send", session_id, "and quickly", "--steer", "--json")
+    again = await cli("send", session_id, "hello", "--id", "later", "--json")
+    assert [done.json["how"] for done in (queued, steering, again)] == ["queued", "now", "queued"]
+    await cli("approve", session_id)
+    bodies = [request.body for request in await cli.house.model.received(3)]
+    last = [[block.get("text") for block in body["messages"][-1]["content"]] for body in bodies]
+    assert last[1:] == [[None, "and quickly"], ["hello"]]
+    assert "(steering)" in (await cli("show", session_id)).out
+
+
 async def test_a_closed_session_takes_nothing_more(cli):
     done = await cli("run", "hello", "-o", "json")
     session_id = done.json["session_id"]

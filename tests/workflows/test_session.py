@@ -245,7 +245,7 @@ async def test_a_temporal_cancel_stops_the_model_before_the_session_ends(open_ho
         await house.model.received(1)
         await house.handle(session).cancel()
         with pytest.raises(WorkflowFailureError):
-            await asyncio.wait_for(house.handle(session).result(), 20)
+            await asyncio.wait_for(house.handle(session).result(), 45)
         (turn,) = await house.rows("SELECT state FROM holdfast.effect WHERE kind = 'model'")
         assert turn["state"] == "DONE"
         kinds = [entry["kind"] for entry in await house.entries(session)]

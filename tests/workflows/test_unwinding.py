@@ -175,7 +175,7 @@ async def test_a_temporal_cancel_undoes_the_open_request(open_house, config: str
         await house.until_asked(session)
         await house.handle(session).cancel()
         with pytest.raises(WorkflowFailureError):
-            await asyncio.wait_for(house.handle(session).result(), 20)
+            await asyncio.wait_for(house.handle(session).result(), 45)
         await house.until(session, "aborted")
         assert runs()[-2:] == ["release bed", "release seat"]
         assert await reason(house, session) == "cancelled; undone: 2.1 reserve, 1.1 reserve; nothing stands"
