@@ -16,6 +16,7 @@ from holdfast.contracts import MODEL_TIMEOUT, RECORD_MARGIN
 from holdfast_activities.faults import FaultPoints, no_faults
 from holdfast_workers.builds import Build, load_build
 from holdfast_workers.capacity import VARIABLES, WorkerSettings
+from holdfast_workers.collecting import start_left_out
 from holdfast_workers.health import serve_health
 from holdfast_workers.plugin import HoldfastPlugin
 from holdfast_workers.serving import served_queues
@@ -94,7 +95,7 @@ async def run(
     async with AsyncExitStack() as until_stopped:
         until_stopped.callback(telemetry.close)
         runtime = telemetry.runtime or logging_runtime()
-        client = await connect_temporal(settings.temporal, plugins=[plugin], runtime=runtime)
+        client = await connect_temporal(settings.temporal, plugins=[plugin, start_left_out()], runtime=runtime)
         worker = build_worker(
             client,
             task_queue=task_queue,
