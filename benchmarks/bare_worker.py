@@ -25,6 +25,7 @@ from holdfast_activities.messages_api.answer import Answer
 from holdfast_activities.messages_api.client import open_client
 from holdfast_activities.messages_api.reader import read_answer
 from holdfast_activities.messages_api.request import TOOL_RESULTS_ARE_DATA, ModelRequest
+from holdfast_workers.collecting import start_left_out
 from holdfast_workers.health import serve_health
 from holdfast_workers.sandbox import sandboxed_runner
 from holdfast_workers.settings import ModelSettings, TemporalSettings
@@ -104,7 +105,8 @@ async def bare_worker(temporal: TemporalSettings, *, model: str | None, task_que
         workflow_runner=runner,
     )
     try:
-        yield build_worker(await connect_temporal(temporal, plugins=[plugin]), task_queue=task_queue)
+        connection = await connect_temporal(temporal, plugins=[plugin, start_left_out()])
+        yield build_worker(connection, task_queue=task_queue)
     finally:
         await client.close()
 

@@ -12,6 +12,7 @@ from benchmarks.bare_worker import bare_worker
 from benchmarks.contenders import Bare, Own
 from benchmarks.place import Place
 from holdfast_workers.client import Holdfast
+from holdfast_workers.collecting import start_left_out
 from holdfast_workers.plugin import HoldfastPlugin
 from holdfast_workers.temporal import connect_temporal
 from holdfast_workers.worker import build_worker
@@ -25,8 +26,8 @@ async def own_inside(place: Place, client: Holdfast) -> AsyncIterator[Own]:
     """Holdfast. `client` is only asked to start sessions: the worker's connections are its own."""
     settings = place.settings(QUEUE)
     plugin = HoldfastPlugin(settings, sweep_every=None)
-    worker = build_worker(await connect_temporal(settings.temporal, plugins=[plugin]), task_queue=QUEUE)
-    async with worker:
+    connection = await connect_temporal(settings.temporal, plugins=[plugin, start_left_out()])
+    async with build_worker(connection, task_queue=QUEUE):
         yield Own(Holdfast(client.temporal, client.ledger, task_queue=QUEUE))
 
 
