@@ -53,6 +53,7 @@ WENT_WRONG = {
     EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED: "activities failed",
 }
 STICKY = TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_START
+MOVED = "moved"
 
 Tell = Callable[[str], None]
 
@@ -204,7 +205,7 @@ async def measure(worker: OneWorker, plan: Plan, tell: Tell = lambda line: None)
         everyone = await crowd.pending()
         flood = await crowd.phase("at once", everyone, crowd.decide_at_once(everyone))
         marks.take("after_flood")
-        memory = Memory(**marks.memory)
+        memory, events = Memory(**marks.memory), await what_happened(holdfast, crowd.sampled)
         return Results(
             sessions=plan.sessions,
             rate=plan.rate,
@@ -215,7 +216,8 @@ async def measure(worker: OneWorker, plan: Plan, tell: Tell = lambda line: None)
             steady=steady,
             restarted=restarted,
             flood=flood,
-            went_wrong=await went_wrong(holdfast, crowd.sampled),
+            moved=events.pop(MOVED, 0),
+            went_wrong=dict(events),
             sampled=len(crowd.sampled),
             verified=await verified(holdfast),
             began=began,
@@ -271,19 +273,19 @@ async def watched(worker: OneWorker) -> AsyncIterator[list[float]]:
         await asyncio.wait((watching,))
 
 
-async def went_wrong(holdfast: Holdfast, sessions: Sequence[str]) -> dict[str, int]:
+async def what_happened(holdfast: Holdfast, sessions: Sequence[str]) -> Counter[str]:
     """How many workflow tasks and activities of these sessions did not end as they should, by how."""
     found: Counter[str] = Counter()
     for session in sessions:
         history = holdfast.temporal.get_workflow_handle(session).fetch_history_events()
-        found.update([what async for event in history if (what := wrong(event))])
-    return dict(found)
+        found.update([what async for event in history if (what := happened(event))])
+    return found
 
 
-def wrong(event: HistoryEvent) -> str | None:
-    """A task that waited for the worker which kept its session went to another one: that is no fault of its own."""
+def happened(event: HistoryEvent) -> str | None:
+    """`MOVED` where a task waited too long for the worker that keeps its session, and went to whoever is free."""
     if event.workflow_task_timed_out_event_attributes.timeout_type == STICKY:
-        return None
+        return MOVED
     return WENT_WRONG.get(event.event_type)
 
 

@@ -101,6 +101,8 @@ class Results(Strict):
     steady: Phase
     restarted: Restarted
     flood: Phase
+    moved: int
+    """Workflow tasks that waited over a second for the worker which kept their session, in the same histories."""
     went_wrong: dict[str, int]
     """Workflow tasks and activities that timed out or failed, in the histories of `sampled` sessions."""
     sampled: int
@@ -157,4 +159,5 @@ def _rows(found: Results) -> Iterator[tuple[str, str, str]]:
     yield "worker CPU a decision, ms", cpu, ""
     wrong = ", ".join(f"{number} {what}" for what, number in found.went_wrong.items()) or "none"
     yield f"gone wrong in {found.sampled} histories", wrong, ""
+    yield "tasks moved to another queue in them", str(found.moved), ""
     yield "chains that verify", str(found.verified), ""

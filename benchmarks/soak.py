@@ -157,7 +157,7 @@ async def measure(worker: OneWorker, plan: Plan, tell: Tell = lambda line: None)
             raise Stalled(f"its chain is broken: {verdict.problem}")
         answered = await answered_in_order(holdfast, session)
     await database.close()
-    whole = runs[:-1] or runs
+    whole = runs[1:-1] or runs  # the first was given a message alone, the last is cut short
     return Results(
         messages=plan.messages,
         memory=plan.memory,

@@ -54,7 +54,7 @@ class Results(Strict):
     stages: tuple[Stage, ...]
     early: Run
     late: Run
-    """The first whole run, and the last."""
+    """The first and the last run that both began and ended with a continue-as-new, where there are any."""
     verified_entries: int
     """Entries of the session's chain, which verifies."""
     took_s: float
