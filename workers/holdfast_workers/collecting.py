@@ -14,7 +14,7 @@ from temporalio.plugin import SimplePlugin
 
 
 def start_left_out() -> SimplePlugin:
-    """For a process that is only a worker; the last of its client's plugins, so that the others have loaded theirs."""
+    """For a process that is only a worker; last of its client's plugins, so that the others have loaded theirs."""
     return SimplePlugin("holdfast-start-left-out", run_context=_left_out)
 
 
