@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
+from temporalio.activity import ActivityCancellationDetails
 
 from holdfast.memory import Memory
 from holdfast_activities.messages_api.remembering import LEFT_OUT
 from holdfast_activities.messages_api.sent import sent_in
 from holdfast_cli.context import told
+
+from .conftest import environment
 
 SCRIPT = """
 name: weather
@@ -96,6 +100,20 @@ async def test_a_count_that_fails_once_is_asked_again_with_the_next_turn(start, 
     for _ in range(2):
         result = await session.says(session.results(result, text=LONG))
     assert paths(model)[4:] == ["count_tokens", "messages", "count_tokens", "messages"]
+
+
+async def test_an_interrupt_does_not_wait_for_a_count_and_costs_nothing(start, model):
+    session = await start(memory=WINDOW)
+    result = await worked(session)
+    model.inject({"kind": "stall", "seconds": 30, "counting": True})
+    env = environment()
+    request = session.asks(session.results(result, text=LONG))
+    attempt = asyncio.create_task(session.attempt(request, env))
+    await model.received(5)
+    env.cancel(ActivityCancellationDetails(cancel_requested=True))
+    result = await asyncio.wait_for(attempt, 5)
+    assert (result.interrupted, result.usd) == (True, 0)
+    assert paths(model)[4:] == ["count_tokens"]
 
 
 @pytest.mark.parametrize("strategy", ["window", "prune_results", "summarise"])

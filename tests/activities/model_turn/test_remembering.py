@@ -171,6 +171,15 @@ def test_after_a_summary_what_came_before_it_is_not_sent() -> None:
     assert remembered(said, memory).left_out == 2
 
 
+def test_a_summary_of_what_is_too_long_is_made_without_the_results() -> None:
+    *_, said = conversation(PRUNE, requests=1, calls=5)
+    said.append(StoredMessage(head="s", role="user", turn=6, content="Summarise.", message_id="summary-6"))
+    memory = Memory(strategy="summarise")
+    assert remembered(said, memory).stubbed == 0
+    assert remembered(said[:-1], memory, counted=9000).stubbed == 4, "the open exchange stays as it is"
+    assert remembered(said, memory, counted=9000).stubbed == 5
+
+
 def test_a_summary_is_asked_of_the_cheaper_model_without_tools() -> None:
     agent = AgentSpec(model="big", memory=Memory(strategy="summarise", model="small"))
     said = [StoredMessage(head="0", role="user", turn=1, content="Summarise.", message_id="summary-1")]

@@ -251,8 +251,10 @@ async def _count_tokens(request: Request) -> Response:
     body = await _body(request)
     fault = desk.faults.strike_count()
     desk.note(request, body, fault=fault)
-    if fault is not None:
+    if isinstance(fault, HttpError):
         raise _http_error(fault)
+    if fault is not None:
+        await desk.pause(fault.seconds)
     try:
         rules.check_count(body)
     except rules.BadRequest as error:

@@ -45,7 +45,7 @@ class HttpError(_Fault):
     """Seconds."""
     retry_after_form: Literal["seconds", "date"] = "seconds"
     counting: bool = False
-    """Strikes a request to count tokens instead of one for an answer."""
+    """It strikes a request to count tokens instead of one for an answer."""
 
     def retry_after_header(self, now: datetime) -> str | None:
         """What the `retry-after` header says at `now`: seconds, or an HTTP date rounded up to a full second."""
@@ -62,6 +62,8 @@ class Stall(_Fault):
     kind: Literal["stall"]
     seconds: float = Field(gt=0)
     after_events: int = Field(default=0, ge=0)
+    counting: bool = False
+    """As of `HttpError`."""
 
 
 class Truncate(_Fault):
@@ -131,9 +133,9 @@ class FaultBook:
         self._injected.clear()
         self._struck.clear()
 
-    def strike_count(self) -> HttpError | None:
+    def strike_count(self) -> HttpError | Stall | None:
         """The fault for this request to count tokens; None when it shall succeed."""
-        if self._injected and isinstance(fault := self._injected[0], HttpError) and fault.counting:
+        if self._injected and isinstance(fault := self._injected[0], HttpError | Stall) and fault.counting:
             self._injected.popleft()
             return fault
         return None
@@ -160,6 +162,6 @@ class FaultBook:
 
 
 def _applies(fault: Fault, *, has_calls: bool) -> bool:
-    if isinstance(fault, HttpError):
+    if isinstance(fault, HttpError | Stall):
         return not fault.counting
     return has_calls or not isinstance(fault, MalformedToolJson | UnknownTool)
