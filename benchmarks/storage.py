@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import asyncpg
 
-WRITTEN = "SELECT pg_database_size(current_database()) AS kept, pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0') AS logged"
+WRITTEN = """
+SELECT pg_database_size(current_database()) AS kept, pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0') AS logged
+"""
 
 
 @dataclass(frozen=True)
