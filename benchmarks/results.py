@@ -68,7 +68,7 @@ class Side(Strict):
     """The growth of the database in the burst; the ledger's chain and the transcript are most of it."""
     wal_bytes_per_turn: Range
     events_per_turn: int
-    """The most of any turn of a lone session."""
+    """Of a lone session's turns, the median; the most of any round."""
     bytes_per_turn: int
     billable_actions_per_turn: float
     billable_actions_besides: float

@@ -105,7 +105,7 @@ def _side_rows(found: Results) -> Iterator[Row]:
     yield ranges("all CPU a turn, ms", lambda it: it.all_cpu_ms_per_turn, lambda it: it.all_cpu)
     yield ranges("Postgres bytes a turn", lambda it: it.postgres_bytes_per_turn, digits=0)
     yield ranges("WAL bytes a turn", lambda it: it.wal_bytes_per_turn, digits=0)
-    yield numbers("events a turn, at most", lambda it: it.events_per_turn, "≤ 12")
+    yield numbers("events a turn", lambda it: it.events_per_turn, "≤ 12")
     yield numbers("bytes of history a turn", lambda it: it.bytes_per_turn, "≤ 4096")
     yield numbers("billable actions a turn", lambda it: it.billable_actions_per_turn)
     yield numbers("billable actions besides, a session", lambda it: it.billable_actions_besides)
