@@ -43,7 +43,7 @@ tools = ["read_fiel"]
 ODD_TOOLS = '''
 from holdfast import tool
 
-ODD = {"huge": lambda: "x" * 2_000_000, "bytes": lambda: b"\\xff\\xfe", "nan": lambda: {"rate": float("nan")},
+ODD = {"huge": lambda: "x" * 17_000_000, "bytes": lambda: b"\\xff\\xfe", "nan": lambda: {"rate": float("nan")},
        "object": object}
 
 @tool
