@@ -13,6 +13,7 @@ from holdfast.messages import SUMMARY_ID
 from holdfast_activities.messages_api.sent import sent_in
 from holdfast_ledger.store import Ledger
 from holdfast_workflows.summaries import GO_ON, SUMMARISE
+from tests.activities.model_turn.test_prompt_cache import cached
 
 ABOVE = 2000
 MEMORY = f"""
@@ -62,6 +63,9 @@ async def test_a_session_of_60_turns_sends_no_more_than_its_memory_holds_also_ac
         assert max(turn["context"] for turn in recorded) <= ABOVE + TURN
         summaries = [turn for turn in recorded if turn["model_asked"] == "claude-haiku-4-5"]
         assert len(summaries) >= 3
+        sent = [cached(request.body) for request in house.model.requests]
+        lost = sum(now[: len(before)] != before for before, now in pairwise(sent))
+        assert lost == len(summaries), "the provider's cache is lost with each summary, and with nothing else"
         sagas = await house.rows("SELECT state FROM holdfast.saga")
         assert [saga["state"] for saga in sagas] == ["COMMITTED"], "no summary ended the request"
 
