@@ -13,6 +13,9 @@ EffectId = NewType("EffectId", str)
 Digest = NewType("Digest", str)
 """Lower-case hex of a SHA-256."""
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+"""Made once: `json.dumps` makes one for each call, which takes as long as a small value."""
+
 
 def canonical(value: Any) -> bytes:
     """JSON bytes with sorted keys, no blanks, ASCII only (so that lone surrogates survive).
@@ -21,7 +24,7 @@ def canonical(value: Any) -> bytes:
         ValueError: on NaN or infinity.
         TypeError: on a value JSON has no form for.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+    return _CANONICAL.encode(value).encode("ascii")
 
 
 def digest(body: bytes) -> Digest:
