@@ -36,6 +36,7 @@ ROOTS = (
 """Loggers at the chosen level: the import roots are no tree, so they are listed. All others are at WARNING."""
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_JSON = json.JSONEncoder(default=str, ensure_ascii=False)
 MAX_FRAMES = 12
 
 
@@ -99,7 +100,7 @@ class LineFormatter(logging.Formatter):
                 "logger": record.name,
                 "message": record.getMessage(),
             }
-            return json.dumps({**head, **fields}, default=str, ensure_ascii=False)
+            return _JSON.encode(head | fields)
         words = " ".join(f"{name}={_word(value)}" for name, value in fields.items())
         message = record.getMessage().replace("\n", " ")
         return f"{time} {record.levelname:<7} {record.name}: {message}  {words}".rstrip()
