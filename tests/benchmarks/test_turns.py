@@ -97,7 +97,7 @@ def assert_the_long_sessions_are_measured(measured: Found) -> None:
     assert full.tokens is not None
     assert full.tokens > (late + AROUND) * PAGE / BYTES_PER_TOKEN
     assert window.tokens == full.tokens  # too short to need room
-    assert found.bytes_per_turn_at_10 == full.early.bytes.median
+    assert found.bytes_per_turn_at_10 == round(full.early.bytes.median)
     assert 0 < found.bytes_per_turn_at_10 <= 4096
     assert found.bytes_per_turn_at_1000 is None  # it never got there
 
