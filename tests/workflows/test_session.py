@@ -347,6 +347,31 @@ async def test_a_permanent_model_error_leaves_the_session_able_to_go_on(open_hou
         await house.until(session, "idle")
 
 
+@pytest.mark.parametrize(("times", "ends"), [(1, "completed"), (2, "failed")])
+async def test_an_answer_cut_by_the_context_window_goes_on_once_and_then_says_what_to_do(
+    open_house, times: int, ends: str
+) -> None:
+    cut = f"""
+name: long
+description: long.
+example: long
+match: long
+turns:
+  - text: "So far, and"
+    stop_reason: model_context_window_exceeded
+    repeat: {times}
+  - text: so on.
+"""
+    async with open_house(cut) as house:
+        session = await house.start("long")
+        await house.until(session, "idle")
+        assert (
+            house.model.requests[1].body["messages"][-1]["content"][0]["text"].startswith("Your answer was cut off")
+        )
+        closed = [e["body"] for e in await house.entries(session) if e["kind"] == "request_closed"]
+        assert (len(house.model.requests), b"[agents.NAME.memory]" in b"".join(closed)) == (2, ends == "failed")
+
+
 @pytest.mark.parametrize(
     ("start", "why"),
     [

@@ -20,6 +20,11 @@ from holdfast_workflows.state import OpenCall, OpenRequest, SessionState, messag
 from holdfast_workflows.unwinding import SagaEnd
 
 NOTE = "[Holdfast: {}.]"
+WINDOW_FULL = "model_context_window_exceeded"
+TOO_LONG = (
+    "the answer was cut off where the model's context window ends; start a new session, and give its agent a "
+    "memory `strategy` in `[agents.NAME.memory]`, or a lower `above` where it has one"
+)
 CONTINUE = "Your answer was cut off at the output limit. Go on where you stopped."
 
 
@@ -160,16 +165,31 @@ def is_over(state: SessionState, request: OpenRequest, result: TurnResult) -> bo
         return True
     if result.stop_reason == "pause_turn":
         return False
-    if result.stop_reason == "max_tokens" and state.plan.on_max_tokens == "continue":
-        state.incoming.append(
-            UserMessage(id=f"continue-{state.turn}", digest=message_digest(CONTINUE), text=CONTINUE)
-        )
+    if state.plan.on_max_tokens == "continue" and result.stop_reason == WINDOW_FULL:
+        return _is_full(state, request)
+    if state.plan.on_max_tokens == "continue" and result.stop_reason == "max_tokens":
+        _ask_to_go_on(state)
         return False
     if result.stop_reason == "refusal" and state.plan.on_refusal == "fail":
         state.reason = "the model refused"
         state.last_outcome = SessionStatus.FAILED
         return True
     return not any(m.steer for m in state.queue)
+
+
+def _is_full(state: SessionState, request: OpenRequest) -> bool:
+    """Whether nothing helps against a full context window: the agent's memory makes room before the next turn."""
+    if request.cut_at_window:
+        state.reason = TOO_LONG
+        state.last_outcome = SessionStatus.FAILED
+        return True
+    request.cut_at_window = True
+    _ask_to_go_on(state)
+    return False
+
+
+def _ask_to_go_on(state: SessionState) -> None:
+    state.incoming.append(UserMessage(id=f"continue-{state.turn}", digest=message_digest(CONTINUE), text=CONTINUE))
 
 
 def close_request(

@@ -94,6 +94,8 @@ class OpenRequest(_State):
     final_done: bool = False
     held: str | None = None
     """Why the request cannot go on: Postgres does not have what it stands on."""
+    cut_at_window: bool = False
+    """An answer was cut where the model's context window ends, and it was asked to go on."""
     may_stand: bool = False
     """A call with effects was started in this saga, so something of it may stand."""
     apart: list[str] = []
