@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from holdfast.budget import TighterLimits
-from holdfast.states import EffectState
+from holdfast.budget import Spend, TighterLimits
+from holdfast.contracts import Authorization, Call, Results, SagaRef, SessionPlan, UserMessage
+from holdfast.facts import Fact, Kind
+from holdfast.messages import Command, Decide, Principal, Receipt, Resolve, Send
+from holdfast.states import EffectState, SessionStatus
 from holdfast_ledger.watching import Told
 from holdfast_workers.client import Rejected
+from holdfast_workers.converter import data_converter
 from holdfast_workers.sending import Delivered
+from holdfast_workflows.state import Ask, Compensation, OpenCall, OpenRequest, OpenTurn, SessionState
 from tests.conftest import House
 from tests.waiting import until
 from tests.workflows.conftest import Runs
+
+NOW = datetime(2030, 3, 12, tzinfo=UTC)
 
 LOOK_AND_PAY = """
 name: look-and-pay
@@ -127,6 +135,45 @@ async def watch_to_the_end(house: House, session: str, seen: list[int]) -> None:
             seen.append(event.entry.seq)
             if event.entry.kind == "session_closed":
                 return
+
+
+def test_every_field_of_a_session_survives_the_payload_it_is_carried_in() -> None:
+    """Early decisions, doubts, facts not told yet: whatever a session holds at that moment."""
+    call = OpenCall(
+        number="1.1",
+        call=Call(tool_use_id="t", tool="pay", digest="d", facts={"amount": 5}, args={"a": [1]}),
+        ask=Ask(asked_at=NOW, expires_at=NOW, question=True),
+        authorization=Authorization(verdict="allow", rule="tier", use_within=timedelta(minutes=1)),
+        unknown="lost",
+        lost=1,
+    )
+    turn = OpenTurn(number=1, head="h", calls=[call])
+    resolve = Resolve(id="r", call="1.1", happened=True)
+    state = SessionState(
+        principal=Principal(requested_by="ann", roles=("a",), labels={"l": "v"}),
+        agent="clerk",
+        limits=TighterLimits(turns=3),
+        started_at=NOW,
+        plan=SessionPlan(catalogue="c", summarise_above=9),
+        head="h",
+        spend=Spend(usd=None, lost_attempts=1),
+        queue=[Send(id="q", text="later", steer=True)],
+        incoming=[UserMessage(id="m", digest="d"), Results(turn=1, turn_head="h", calls=())],
+        context=5,
+        summed_up=0,
+        request=OpenRequest(number=1, saga=SagaRef(id="s", epoch=2), turn=turn, may_stand=True, cut_at_window=True),
+        compensations=[Compensation(call="1.1", undo="refund")],
+        early=[Decide(id="e", call="2.1", digest="d", approve=False)],
+        outbox=[Fact(key="k", kind=Kind.APPROVAL_ASKED, at=NOW, body={"x": 1})],
+        receipts={"i": Receipt(id="i", accepted="kept")},
+        interrupt=Command(id="c", by="bob"),
+        resolved=[resolve],
+        foretold=[resolve],
+        status=SessionStatus.WAITING,
+    )
+    converter = data_converter.payload_converter
+    (carried,) = converter.from_payloads(converter.to_payloads([state]), [SessionState])
+    assert carried == state
 
 
 async def test_an_abort_undoes_what_the_request_did_before_it_continued_as_new(
