@@ -20,8 +20,6 @@ from benchmarks.place import Place
 from benchmarks.stopwatch import Asking, timing_bare, timing_holdfast
 from holdfast_workers.client import Holdfast
 
-AROUND = 10
-"""A turn's cost is the median of those this near to it."""
 WARM_UP = 3
 
 Tell = Callable[[str], None]
@@ -54,9 +52,10 @@ class LongSession:
     tokens: int | None
     """Of its last turn, as the API counted them."""
 
-    def near(self, number: int) -> Sequence[Turn]:
-        """The turns around the `number`-th, as far as there are any."""
-        return [turn for turn in self.turns if abs(turn.number - number) <= AROUND]
+    def near(self, number: int, around: int) -> Sequence[Turn]:
+        """The turns so near to the `number`-th, as far as there are any; the last ones where it has fewer."""
+        last = min(number, len(self.turns) - around)
+        return [turn for turn in self.turns if abs(turn.number - last) <= around]
 
 
 async def measure(place: Place, client: Holdfast, *, turns: int, tell: Tell) -> dict[str, LongSession]:

@@ -165,6 +165,8 @@ class Results(Strict):
     inline: Side
     bare: Side
     late_turn: int
+    around: int
+    """The early and late numbers are those of turns this near."""
     long: Mapping[str, Long]
     """`full` and `window`: Holdfast with that memory. `bare`: the loop, which sends as much as `full`."""
     statements_per_turn: Mapping[str, float]

@@ -13,7 +13,7 @@ from statistics import mean, median
 from benchmarks import idle, long_session, statements, viewers
 from benchmarks.bursts import Round, run_round
 from benchmarks.contenders import Bare, Contender, Own
-from benchmarks.long_session import AROUND, LongSession, Turn
+from benchmarks.long_session import LongSession, Turn
 from benchmarks.place import QUEUES, Place
 from benchmarks.results import Long, Machine, Near, Range, Ratios, Results, Side, ratio
 from holdfast_workers.client import Holdfast
@@ -34,6 +34,8 @@ class Plan:
     sessions: int = 50
     turns: int = 20
     late_turn: int = BAR_TURN
+    around: int = 10
+    """What a turn of the long session costs is the median of those this near to it."""
     idle_sessions: int = 500
     pieces: int = 100
     many_viewers: int = 20
@@ -65,7 +67,7 @@ async def measure(place: Place, plan: Plan, tell: Tell = lambda line: None) -> F
     began, clock, load = datetime.now(UTC), time.monotonic(), [os.getloadavg()[0]]
     async with await Holdfast.connect(place.settings(QUEUES["holdfast"])) as holdfast:
         rounds = await _rounds(place, plan, holdfast, tell, load)
-        long = await long_session.measure(place, holdfast, turns=plan.late_turn + AROUND, tell=tell)
+        long = await long_session.measure(place, holdfast, turns=plan.late_turn + plan.around, tell=tell)
         tell("viewers")
         one = await viewers.delays(holdfast, viewers=1, pieces=plan.pieces)
         many = await viewers.delays(holdfast, viewers=plan.many_viewers, pieces=plan.pieces)
@@ -109,7 +111,7 @@ def _results(plan: Plan, measured: Measured) -> Results:
     own, inline, bare = (measured.rounds[name] for name in ("holdfast", "inline", "bare"))
     ratios, ratios_inline = _ratios(own, bare), _ratios(inline, bare)
     holdfast, quick = _side(own), _side(inline)
-    long = {name: _long(session, plan.late_turn) for name, session in measured.long.items()}
+    long = {name: _long(session, plan) for name, session in measured.long.items()}
     early, late = long["full"].early, long["full"].late
     reached = plan.late_turn == BAR_TURN
     return Results(
@@ -137,6 +139,7 @@ def _results(plan: Plan, measured: Measured) -> Results:
         inline=quick,
         bare=_side(bare),
         late_turn=plan.late_turn,
+        around=plan.around,
         long=long,
         statements_per_turn={name: round(number, 2) for name, number in measured.statements.items()},
         many_viewers=plan.many_viewers,
@@ -182,14 +185,14 @@ def _side(rounds: Sequence[Round]) -> Side:
     )
 
 
-def _long(session: LongSession, late_turn: int) -> Long:
+def _long(session: LongSession, plan: Plan) -> Long:
     return Long(
         turns=len(session.turns),
         runs=session.runs,
         tokens=session.tokens,
         events_per_turn_mean=round(mean(turn.events for turn in session.turns), 2),
-        early=_near(session.near(EARLY_TURN)),
-        late=_near(session.near(late_turn)),
+        early=_near(session.near(EARLY_TURN, plan.around)),
+        late=_near(session.near(plan.late_turn, plan.around)),
     )
 
 

@@ -134,7 +134,11 @@ def _long(found: Results) -> Grid:
         ("tokens of the last turn", *_late_cells(f"{each.tokens:,}" if each.tokens else "" for _, each in sessions))
     ]
     rows += [("runs of the workflow", *_late_cells(str(each.runs) for _, each in sessions))]
-    return Grid(title=f"One session of {late} turns: medians of 21 turns", columns=("", *columns), rows=rows)
+    return Grid(
+        title=f"One session of {late} turns: medians of {2 * found.around + 1} turns",
+        columns=("", *columns),
+        rows=rows,
+    )
 
 
 NEAR_ROWS: Sequence[tuple[str, Callable[[Near], Range], int]] = (

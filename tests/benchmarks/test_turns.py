@@ -14,7 +14,6 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 
 from benchmarks.billing import actions
-from benchmarks.long_session import AROUND
 from benchmarks.model import BYTES_PER_TOKEN
 from benchmarks.place import Place, model_service, workers
 from benchmarks.plots import draw
@@ -27,7 +26,7 @@ from holdfast_workers.stack.ports import free_port
 from holdfast_workers.stack.processes import ChildProcess, ProcessSpec, together
 from holdfast_workers.stack.runtime import Addresses
 
-SMALLEST = Plan(rounds=1, sessions=2, turns=2, late_turn=4, idle_sessions=2, pieces=5, many_viewers=2)
+SMALLEST = Plan(rounds=1, sessions=2, turns=2, late_turn=4, around=1, idle_sessions=2, pieces=5, many_viewers=2)
 
 
 @pytest.fixture
@@ -57,6 +56,7 @@ async def place(servers, database, tmp_path: Path) -> AsyncIterator[Place]:
         yield Place(home=tmp_path, addresses=addresses, pids=pids)
 
 
+@pytest.mark.timeout(180)  # a worker of each kind, and 40 turns one after the other
 async def test_the_smallest_run_measures_every_number(place: Place, tmp_path: Path) -> None:
     told: list[str] = []
     measured = await measure(place, SMALLEST, told.append)
@@ -87,15 +87,15 @@ async def test_the_smallest_run_measures_every_number(place: Place, tmp_path: Pa
 
 
 def assert_the_long_sessions_are_measured(measured: Found) -> None:
-    found, late = measured.results, SMALLEST.late_turn
+    found, turns = measured.results, SMALLEST.late_turn + SMALLEST.around
     for name, session in measured.long.items():
-        assert [turn.number for turn in session.turns] == list(range(1, late + AROUND + 1))
+        assert [turn.number for turn in session.turns] == list(range(1, turns + 1))
         assert all(turn.total_ms > turn.build_ms + turn.ask_ms for turn in session.turns)
-        assert found.long[name].turns == late + AROUND
+        assert found.long[name].turns == turns
         assert found.long[name].runs == 1
     full, window = found.long["full"], found.long["window"]
     assert full.tokens is not None
-    assert full.tokens > (late + AROUND) * PAGE / BYTES_PER_TOKEN
+    assert full.tokens > turns * PAGE / BYTES_PER_TOKEN
     assert window.tokens == full.tokens  # too short to need room
     assert found.bytes_per_turn_at_10 == round(full.early.bytes.median)
     assert 0 < found.bytes_per_turn_at_10 <= 4096
