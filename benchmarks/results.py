@@ -30,6 +30,8 @@ class Range(Strict):
         return cls(median=round(median(values), 3), least=round(min(values), 3), most=round(max(values), 3))
 
     def text(self, digits: int = 2) -> str:
+        if self.least == self.most:
+            return f"{self.median:.{digits}f}"
         return f"{self.median:.{digits}f} ({self.least:.{digits}f} to {self.most:.{digits}f})"
 
     def __str__(self) -> str:

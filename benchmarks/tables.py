@@ -27,7 +27,7 @@ class Grid:
     def shown(self) -> Table:
         table = Table(title=self.title)
         for name in self.columns:
-            table.add_column(name, justify="right" if name else "left")
+            table.add_column(name, justify="right" if name else "left", no_wrap=not name)
         for row in self.rows:
             table.add_row(*row)
         return table

@@ -50,7 +50,7 @@ def publish(found: Found, docs: Path) -> None:
 
 
 def show(found: Results) -> None:
-    console = Console(width=160)
+    console = Console(width=190)
     for grid in grids(found):
         console.print(grid.shown())
     console.print(note(found))
