@@ -203,6 +203,20 @@ async def test_every_function_the_app_may_call_runs_as_the_owner_on_a_fixed_path
         assert row["owner"] == "holdfast_owner"
 
 
+async def test_a_function_on_an_open_path_runs_only_inside_one_that_pins_it(owner: asyncpg.Connection) -> None:
+    """What a trigger or an administrator starts pins its own path; what entry points call inherits theirs."""
+    rows = await owner.fetch(
+        "SELECT p.proname, p.prosecdef, p.prorettype = 'trigger'::regtype AS is_trigger, "
+        "has_function_privilege('holdfast_app', p.oid, 'EXECUTE') "
+        "OR has_function_privilege('holdfast_auditor', p.oid, 'EXECUTE') AS is_granted FROM pg_proc p "
+        "WHERE p.pronamespace = 'holdfast'::regnamespace AND p.proconfig IS NULL"
+    )
+    names = {row["proname"] for row in rows}
+    assert {"append", "decide_claim", "cancel_open_effects"} < names
+    assert not [row["proname"] for row in rows if row["prosecdef"] or row["is_trigger"] or row["is_granted"]]
+    assert not names & {"archive_session", "drop_empty_partitions", "make_partitions"}
+
+
 async def test_an_auditor_reads_the_views_and_the_chain_and_nothing_else(
     database: Database, conversation: Conversation, owner: asyncpg.Connection
 ) -> None:

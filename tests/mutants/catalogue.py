@@ -15,6 +15,7 @@ CHAIN = "ledger/holdfast_ledger/schema/0002_chain.sql"
 SESSIONS = "ledger/holdfast_ledger/schema/0003_sessions.sql"
 SAGAS = "ledger/holdfast_ledger/schema/0011_sagas.sql"
 PEOPLE = "ledger/holdfast_ledger/schema/0013_saga_people.sql"
+GATES = "ledger/holdfast_ledger/schema/0016_gates.sql"
 CLAIMING = "ledger/holdfast_ledger/claims.py"
 EXECUTE = "activities/holdfast_activities/execute_call.py"
 ATTEMPT = "activities/holdfast_activities/calls/attempt.py"
@@ -86,9 +87,8 @@ MUTANTS = (
             Change(CLAIMING, '{"worker": wanted.worker}', '{"worker": wanted.worker, "clock": time.time()}'),
             Change(
                 CLAIMS,
-                "    now timestamptz := clock_timestamp();\n    e record;\n    v holdfast.verdict;",
-                "    now timestamptz := to_timestamp((convert_from(p_intent, 'UTF8')::json->>'clock')::float8);\n"
-                "    e record;\n    v holdfast.verdict;",
+                "    now := clock_timestamp();  -- behind the lock\n",
+                "    now := to_timestamp((convert_from(p_intent, 'UTF8')::json->>'clock')::float8);\n",
             ),
         ),
     ),
@@ -124,8 +124,8 @@ MUTANTS = (
         "a call that may have landed is denied",
         "tests/ledger/test_refusals.py::test_an_effect_in_doubt_waits_for_the_breaker_and_is_not_refused",
         CLAIMS,
-        "    IF v.verdict IS NOT NULL AND in_doubt THEN\n        -- It was sent",
-        "    IF false THEN\n        -- It was sent",
+        "    ELSIF v.verdict IS NOT NULL AND in_doubt THEN\n        -- It was sent",
+        "    ELSIF false THEN\n        -- It was sent",
     ),
     _mutant(
         "a key is sent beyond its life",
@@ -138,8 +138,8 @@ MUTANTS = (
         "nobody asks the probe",
         CRASHES + "test_a_crash_after_the_service_committed_never_makes_a_second_effect",
         CLAIMS,
-        "    v.probe := in_doubt AND e.recovery = 'probe';",
-        "    v.probe := false;",
+        "e.attempts_used + 1, in_doubt AND e.recovery = 'probe',",
+        "e.attempts_used + 1, false,",
     ),
     _mutant(
         "any no of the probe permits another send",
@@ -173,8 +173,8 @@ MUTANTS = (
         "a record goes by effect, not by token",
         TEST_CLAIMS + "test_a_retry_class_takes_the_next_token_at_once_and_the_old_one_is_refused",
         RECORDS,
-        "        WHEN e.token <> by_token THEN 'stale'\n",
-        "",
+        "    IF e.state <> 'CLAIMED' OR e.token <> r.token THEN\n        standing :=",
+        "    IF e.state <> 'CLAIMED' THEN\n        standing :=",
     ),
     _mutant(
         "a renewal goes by effect, not by token",
@@ -250,8 +250,8 @@ MUTANTS = (
         "the fingerprint is not compared",
         TEST_CLAIMS + "test_another_fingerprint_is_a_conflict",
         CLAIMS,
-        "    ELSIF e.fingerprint <> c.fingerprint THEN",
-        "    ELSIF false THEN",
+        "    IF e.fingerprint <> c.fingerprint THEN",
+        "    IF false THEN",
     ),
     _mutant(
         "a release counts as an attempt",
@@ -277,28 +277,28 @@ MUTANTS = (
     _mutant(
         "an approval is usable twice",
         TEST_FACTS + "test_a_decision_is_used_by_one_effect",
-        CLAIMS,
+        GATES,
         "        RETURN CASE WHEN a.consumed_by <> c.effect_id THEN",
         "        RETURN CASE WHEN false THEN",
     ),
     _mutant(
         "an approval counts for any call and arguments",
         TEST_FACTS + "test_a_decision_counts_for_the_call_and_arguments_it_was_made_for_only",
-        CLAIMS,
+        GATES,
         "AND o.decision = c.decision AND o.call = c.call AND o.digest = c.fingerprint\n",
         "AND o.decision = c.decision\n",
     ),
     _mutant(
         "`use_within` is ignored",
         TEST_FACTS + "test_a_decision_too_old_at_the_first_claim_is_expired",
-        CLAIMS,
+        GATES,
         "    ELSIF now > a.decided_at + coalesce(c.use_within, a.use_within) THEN",
         "    ELSIF false THEN",
     ),
     _mutant(
         "the kill switch is ignored",
         TEST_CLAIMS + "test_the_kill_switch_stops_the_next_dispatch",
-        CLAIMS,
+        GATES,
         "    WHERE s.tool = c.tool OR s.tool = '*' AND",
         "    WHERE false AND s.tool = c.tool OR false AND",
     ),
@@ -306,14 +306,14 @@ MUTANTS = (
         "the saga's state is ignored",
         TEST_CLAIMS + "test_a_claim_is_fenced_by_its_saga",
         CLAIMS,
-        "    IF NOT FOUND OR g.state <> ALL (CASE",
-        "    IF NOT FOUND OR false AND g.state <> ALL (CASE",
+        "    ELSIF saga_state IS NULL OR saga_state <> ALL (CASE",
+        "    ELSIF saga_state IS NULL OR false AND saga_state <> ALL (CASE",
     ),
     _mutant(
         "the saga's epoch is ignored",
         TEST_CLAIMS + "test_a_claim_is_fenced_by_its_saga",
         CLAIMS,
-        "    ELSIF g.epoch <> c.saga_epoch THEN",
+        "    ELSIF saga_epoch <> c.saga_epoch THEN",
         "    ELSIF false THEN",
     ),
     _mutant(
@@ -389,7 +389,7 @@ MUTANTS = (
     _mutant(
         "a stopped tool is undone with all the same",
         TEST_SAGAS + "test_a_stopped_tool_makes_its_undo_wait_and_never_fail",
-        CLAIMS,
+        GATES,
         "    ELSE\n        v := holdfast.closed_gate(c, now);",
         "    ELSIF c.kind = 'call' THEN\n        v := holdfast.closed_gate(c, now);",
     ),
@@ -447,8 +447,8 @@ MUTANTS = (
             ),
             Change(
                 CHAIN,
-                "    IF FOUND THEN\n        IF known <> fact_digest THEN",
-                "    IF false THEN\n        IF known <> fact_digest THEN",
+                "    IF NOT is_new AND holdfast.known(",
+                "    IF false AND holdfast.known(",
             ),
         ),
     ),

@@ -1,5 +1,7 @@
 -- compatible from: 1
 -- The append-only record: one hash chain per session, written by one function, guarded by triggers.
+-- Here and in every file: what a role, a trigger or an administrator starts pins its search_path, and what it calls, which
+-- nobody else may call, takes it over: pinned again it would cost a claim more than some of its statements do.
 
 -- The only mutable row of a chain. Always the last lock of a transaction.
 CREATE TABLE holdfast.chain (
@@ -61,9 +63,8 @@ RETURN sha256(
 
 -- Version 1: every column but the hash itself, in this order. Never edited: a change is version 2.
 CREATE FUNCTION holdfast.entry_hash(e holdfast.entry) RETURNS bytea
-LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, holdfast, pg_temp AS $$
-BEGIN
-    RETURN sha256(
+LANGUAGE sql STABLE PARALLEL SAFE AS $$  -- inlined where an entry is written
+    SELECT sha256(
         holdfast.prefixed('holdfast.entry.1'::text)
         || holdfast.prefixed(e.prev)
         || holdfast.prefixed(e.seq::text)
@@ -85,8 +86,7 @@ BEGIN
         || holdfast.prefixed(e.latency_us::text)
         || holdfast.prefixed(e.key_id)
         || holdfast.prefixed(e.body)
-    );
-END
+    )
 $$;
 
 -- The id of the key a body is sealed with, see holdfast_ledger.sealing; null: it stands in clear. No JSON and no text
@@ -100,54 +100,62 @@ CREATE FUNCTION holdfast.digest_of(body bytea) RETURNS bytea
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN holdfast.sealed_by(body) IS NULL THEN sha256(body) ELSE substr(body, 13, 32) END;
 
--- Append one entry. The same fact twice is one entry; returns whether this call wrote it.
+-- Append one entry. The same fact twice is one entry; returns whether this call wrote it. is_new: a lock of the caller's
+-- lets this be said only once, so it is not looked for; were it there all the same, its key would refuse it.
 -- Internal: no role but the owner may call it.
 CREATE FUNCTION holdfast.append(
     session_key uuid, fact_key text, fact_digest bytea, kind text, at timestamptz, body bytea,
     turn integer DEFAULT NULL, call text DEFAULT NULL, effect_id text DEFAULT NULL, token integer DEFAULT NULL,
     saga_id text DEFAULT NULL, tool text DEFAULT NULL, tier text DEFAULT NULL, outcome text DEFAULT NULL,
-    actor text DEFAULT NULL, args_digest text DEFAULT NULL, latency_us bigint DEFAULT NULL
+    actor text DEFAULT NULL, args_digest text DEFAULT NULL, latency_us bigint DEFAULT NULL, is_new boolean DEFAULT false
 ) RETURNS boolean
-LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql AS $$
 #variable_conflict use_variable
 DECLARE
-    e holdfast.entry;
-    known bytea;
-    key_id text;
+    key_id text := holdfast.sealed_by(body);
+    head record;
+    now timestamptz;
+    written bytea;
 BEGIN
-    key_id := holdfast.sealed_by(body);
     IF key_id IS NOT NULL THEN
         fact_digest := holdfast.digest_of(body);
     END IF;
-    SELECT c.seq + 1, c.head INTO STRICT e.seq, e.prev
+    SELECT c.seq + 1 AS seq, c.head AS hash INTO STRICT head
     FROM holdfast.chain c WHERE c.session_key = append.session_key FOR UPDATE;
-
-    SELECT o.fact_digest INTO known
-    FROM holdfast.entry o WHERE o.session_key = append.session_key AND o.fact_key = append.fact_key;
-    IF FOUND THEN
-        IF known <> fact_digest THEN
-            RAISE EXCEPTION USING ERRCODE = 'HF001', MESSAGE = format(
-                'the fact "%s" was recorded before with another content', fact_key
-            );
-        END IF;
+    IF NOT is_new AND holdfast.known(session_key, fact_key, fact_digest) THEN
         RETURN false;
     END IF;
-
-    e.session_key := session_key;  e.version := 1;
-    e.fact_key := fact_key;        e.fact_digest := fact_digest;
-    e.kind := kind;                e.at := at;
-    e.recorded_at := clock_timestamp();
-    e.turn := turn;                e.call := call;
-    e.effect_id := effect_id;      e.token := token;
-    e.saga_id := saga_id;          e.tool := tool;
-    e.tier := tier;                e.outcome := outcome;
-    e.actor := actor;              e.args_digest := args_digest;
-    e.latency_us := latency_us;    e.key_id := key_id;
-    e.body := body;
-    e.hash := holdfast.entry_hash(e);
-    INSERT INTO holdfast.entry SELECT e.*;
-    UPDATE holdfast.chain c SET seq = e.seq, head = e.hash WHERE c.session_key = append.session_key;
+    now := clock_timestamp();
+    INSERT INTO holdfast.entry (
+        session_key, seq, version, fact_key, fact_digest, kind, at, recorded_at, turn, call, effect_id, token, saga_id,
+        tool, tier, outcome, actor, args_digest, latency_us, key_id, body, prev, hash
+    )
+    VALUES (
+        session_key, head.seq, 1, fact_key, fact_digest, kind, at, now, turn, call, effect_id, token, saga_id,
+        tool, tier, outcome, actor, args_digest, latency_us, key_id, body, head.hash, holdfast.entry_hash(ROW(
+            session_key, head.seq, 1, fact_key, fact_digest, kind, at, now, turn, call, effect_id, token, saga_id,
+            tool, tier, outcome, actor, args_digest, latency_us, key_id, body, head.hash, NULL
+        )::holdfast.entry)
+    )
+    RETURNING hash INTO written;
+    UPDATE holdfast.chain c SET seq = head.seq, head = written WHERE c.session_key = append.session_key;
     RETURN true;
+END
+$$;
+
+-- Whether a fact was told before; refused where it was told otherwise.
+CREATE FUNCTION holdfast.known(s_key uuid, key text, digest bytea) RETURNS boolean
+LANGUAGE plpgsql AS $$
+DECLARE
+    told bytea;
+BEGIN
+    SELECT o.fact_digest INTO told FROM holdfast.entry o WHERE o.session_key = s_key AND o.fact_key = key;
+    IF FOUND AND told <> digest THEN
+        RAISE EXCEPTION USING ERRCODE = 'HF001', MESSAGE = format(
+            'the fact "%s" was recorded before with another content', key
+        );
+    END IF;
+    RETURN FOUND;
 END
 $$;
 

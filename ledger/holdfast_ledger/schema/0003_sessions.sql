@@ -15,7 +15,7 @@ END
 $$;
 
 CREATE FUNCTION holdfast.key_of(session_id text) RETURNS uuid
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql STABLE AS $$
 DECLARE
     found_key uuid;
 BEGIN
@@ -29,7 +29,7 @@ $$;
 
 -- The same, for one who writes this body: sealed with the session's key where it has one, in clear where it has none.
 CREATE FUNCTION holdfast.key_of(session_id text, body bytea) RETURNS uuid
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql STABLE AS $$
 DECLARE
     s record;
 BEGIN
@@ -47,7 +47,7 @@ $$;
 -- Insert the session's row, its wrapped key where one is proposed, and its empty chain, unless it is there; returns
 -- whether this call made it.
 CREATE FUNCTION holdfast.add_session(p jsonb) RETURNS boolean
-LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     new_key uuid;
 BEGIN
@@ -102,7 +102,7 @@ $$;
 -- What a fact changes besides being recorded. Applying it again, or late, changes nothing.
 -- `detail` of a fact holds the fields a projection needs.
 CREATE FUNCTION holdfast.project_facts(s_key uuid, facts jsonb) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     f jsonb;
 BEGIN
@@ -131,7 +131,7 @@ $$;
 
 -- An older status never replaces a newer one. An ended session lives again only through a reset of its workflow.
 CREATE FUNCTION holdfast.project_status(s_key uuid, new_status text, reason text, at timestamptz) RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE sql AS $$
     UPDATE holdfast.session
     SET status = new_status, status_reason = reason, status_at = at, ended_at = NULL
     WHERE session_key = s_key
@@ -141,7 +141,7 @@ $$;
 
 -- Nothing asked of an ended session waits for anybody.
 CREATE FUNCTION holdfast.project_end(s_key uuid, new_status text, reason text, at timestamptz) RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE sql AS $$
     UPDATE holdfast.approval SET state = 'expired' WHERE session_key = s_key AND state = 'pending';
     UPDATE holdfast.session SET status = new_status, status_reason = reason, status_at = at, ended_at = at
     WHERE session_key = s_key AND (ended_at IS NULL OR ended_at <= at)
@@ -149,7 +149,7 @@ $$;
 
 -- Asked again later (an ask that expired, a reset workflow) it is pending again, unless an effect consumed it.
 CREATE FUNCTION holdfast.project_ask(s_key uuid, f jsonb) RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE sql AS $$
     INSERT INTO holdfast.approval AS a (
         session_key, call, digest, effect_id, tool_use_id, tool, tier, preview, asked_at, expires_at, use_within
     )
@@ -167,7 +167,7 @@ $$;
 -- The newest ask of the call, or that of the digest where the fact names it. A decision told before decides
 -- nothing again: the call may have been asked about anew. A call that may not run any more is cancelled.
 CREATE FUNCTION holdfast.project_decision(s_key uuid, f jsonb) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE holdfast.approval a
     SET state = f->>'outcome', decision = f->'detail'->>'decision', decided_at = (f->>'at')::timestamptz,
@@ -190,7 +190,7 @@ $$;
 
 -- The call will not run: a tombstone, unless an attempt was made. Named by effect id, else by call and digest.
 CREATE FUNCTION holdfast.cancel_open_call(s_key uuid, f jsonb) RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE sql AS $$
     -- Nobody is asked about it any more.
     UPDATE holdfast.approval SET state = 'expired', reason = f->'detail'->>'reason'
     WHERE session_key = s_key AND call = f->>'call' AND state = 'pending'
@@ -209,7 +209,7 @@ $$;
 
 -- Append facts born elsewhere. What only the ledger's own functions may say is refused.
 CREATE FUNCTION holdfast.append_all(s_key uuid, facts jsonb, digests bytea[], bodies bytea[]) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     f jsonb;
     n bigint;
@@ -252,7 +252,7 @@ $$;
 -- A request that ended otherwise than by its last turn's commit: what never ran is cancelled, and its saga gets
 -- the end that what stands allows, unless it has one, or is being unwound. Told again it changes nothing.
 CREATE FUNCTION holdfast.project_end_of_request(s_key uuid, f jsonb) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     g holdfast.saga;
 BEGIN
@@ -321,14 +321,14 @@ $$;
 
 -- What was never dispatched will not be: a tombstone. An undo waits for its unwinder all the same.
 CREATE FUNCTION holdfast.cancel_open_effects(of_saga text) RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE sql AS $$
     UPDATE holdfast.effect SET state = 'CANCELLED', settled_at = clock_timestamp()
     WHERE saga_id = of_saga AND state = 'OPEN' AND NOT doubt AND kind <> 'undo'
 $$;
 
 -- Give a saga its end; `say_saga_closed` tells the chain, once its head may be locked.
 CREATE FUNCTION holdfast.end_saga(ended_saga text, new_state text, why text) RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE sql AS $$
     UPDATE holdfast.saga
     SET state = new_state, reason = why, moves = moves + 1,
         closed_at = CASE WHEN new_state IN ('COMMITTED', 'ABORTED') THEN clock_timestamp() END
@@ -336,7 +336,7 @@ LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
 $$;
 
 CREATE FUNCTION holdfast.say_saga_closed(s_key uuid, ended_saga text) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     g holdfast.saga;
     body bytea;
@@ -357,7 +357,7 @@ $$;
 -- How a saga that is still open when its session ends may end: what may be running or landed is held for a
 -- person; kept work commits; nothing standing is aborted.
 CREATE FUNCTION holdfast.end_of_open_saga(open_saga text, session_status text) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE sql STABLE AS $$
     SELECT CASE
         WHEN bool_or(e.state IN ('CLAIMED', 'UNKNOWN') OR e.doubt AND e.state = 'OPEN') THEN 'HELD'
         WHEN session_status = 'completed' THEN 'COMMITTED'

@@ -19,7 +19,7 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN (extract(epoch FROM value) * 1000000)::bigint;
 
 CREATE FUNCTION holdfast.standing(of_effect text, accepted boolean) RETURNS holdfast.recorded
-LANGUAGE sql STABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE sql STABLE AS $$
     SELECT ROW(
         accepted, e.state, CASE WHEN e.state NOT IN ('OPEN', 'CLAIMED') THEN e.outcome END, e.committed_saga
     )::holdfast.recorded
@@ -29,7 +29,7 @@ $$;
 -- Whether the report of an attempt counts: `now` (it holds the effect), `late` (it landed although the effect was
 -- cancelled under it), `again` (this very report stands already: its answer got lost) or `stale`.
 CREATE FUNCTION holdfast.standing_of_report(of_effect text, by_token integer, said text) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE sql STABLE AS $$
     SELECT CASE
         WHEN a.state = said THEN 'again'
         WHEN e.token <> by_token THEN 'stale'
@@ -47,7 +47,7 @@ $$;
 -- A report that lost: kept as evidence of what that attempt did, changes nothing.
 CREATE FUNCTION holdfast.keep_stale_report(s_key uuid, r holdfast.recording, p_evidence bytea, p_body bytea)
 RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     e record;
 BEGIN
@@ -74,7 +74,7 @@ $$;
 -- only where it says so.
 CREATE FUNCTION holdfast.state_after(r holdfast.recording, budget integer, used integer, in_doubt boolean)
 RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE
         WHEN r.state = 'FAILED' AND in_doubt AND NOT coalesce(r.final, false) THEN 'UNKNOWN'
         WHEN r.state <> 'OPEN' OR NOT coalesce(r.dispatched, true) OR budget = 0 OR used < budget THEN r.state
@@ -86,14 +86,12 @@ $$;
 -- The circuit breaker of a service, or of a tool that names none: so many failures in a row, the first not longer ago
 -- than `within`, open it. Once it was open, the next failure soon after opens it again; any success closes it.
 CREATE FUNCTION holdfast.count_for_breaker(r holdfast.recording, counted text) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     now timestamptz := clock_timestamp();
     b holdfast.breaker;
 BEGIN
-    IF r.failed IS NULL OR r.breaker_failures IS NULL THEN
-        RETURN;
-    ELSIF NOT r.failed THEN
+    IF NOT r.failed THEN
         DELETE FROM holdfast.breaker o WHERE o.name = counted AND (o.open_until IS NULL OR o.open_until <= now);
         RETURN;
     END IF;
@@ -110,7 +108,7 @@ $$;
 
 -- Its provider asked that a model be left alone so long, for an hour at the most: the latest end of such a pause counts.
 CREATE FUNCTION holdfast.leave_alone(r holdfast.recording) RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE sql AS $$
     INSERT INTO holdfast.breaker AS o (name, failures, open_until)
     SELECT r.service, 1, clock_timestamp() + least(r.leave_alone, interval '1 hour')
     WHERE r.leave_alone IS NOT NULL AND r.service IS NOT NULL
@@ -133,30 +131,36 @@ DECLARE
     standing text;
     in_doubt boolean;
     new_state text;
+    stands bytea := p_outcome;
     moves_saga boolean := holdfast.lock_moved_saga(r.effect_id);
 BEGIN
-    SELECT kind, turn, call, saga_id, tool, tier, fingerprint, attempts_budget, attempts_used, doubt, state, pivot INTO e
-    FROM holdfast.effect WHERE effect_id = r.effect_id AND session_key = s_key FOR UPDATE;
+    SELECT kind, turn, call, saga_id, tool, tier, fingerprint, attempts_budget, attempts_used, doubt, state, token
+    INTO e FROM holdfast.effect WHERE effect_id = r.effect_id AND session_key = s_key FOR UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'HF007', MESSAGE = format('there is no effect %s', r.effect_id);
     END IF;
     IF e.state IN ('CANCELLED', 'UNKNOWN') AND NOT moves_saga THEN  -- meanwhile: the saga's lock comes before the effect's
         RAISE EXCEPTION USING ERRCODE = '40001', MESSAGE = 'the effect was given up under its record';
     END IF;
-    standing := holdfast.standing_of_report(r.effect_id, r.token, r.state);
-    IF standing = 'stale' THEN
-        PERFORM holdfast.keep_stale_report(s_key, r, p_evidence, p_body);
-    END IF;
-    IF standing IN ('stale', 'again') THEN
-        RETURN NEXT holdfast.standing(r.effect_id, standing = 'again');
-        RETURN;
+    IF e.state <> 'CLAIMED' OR e.token <> r.token THEN
+        standing := holdfast.standing_of_report(r.effect_id, r.token, r.state);
+        IF standing = 'stale' THEN
+            PERFORM holdfast.keep_stale_report(s_key, r, p_evidence, p_body);
+        END IF;
+        IF standing <> 'late' THEN
+            RETURN NEXT holdfast.standing(r.effect_id, standing = 'again');
+            RETURN;
+        END IF;
     END IF;
 
     in_doubt := e.doubt OR r.state = 'OPEN' AND coalesce(r.doubt, false);
     new_state := holdfast.state_after(r, e.attempts_budget, e.attempts_used, in_doubt);
+    IF new_state = 'UNKNOWN' AND r.state <> 'UNKNOWN' THEN
+        stands := p_unknown;
+    END IF;
     UPDATE holdfast.effect SET
         state = new_state, lease_until = NULL, worker = NULL, doubt = in_doubt, result = p_result, shown = p_shown,
-        outcome = CASE WHEN new_state = 'UNKNOWN' AND r.state <> 'UNKNOWN' THEN p_unknown ELSE p_outcome END,
+        outcome = stands,
         attempts_used = attempts_used - CASE WHEN r.dispatched IS FALSE THEN 1 ELSE 0 END,
         undo_tool = r.undo_tool, undo_version = r.undo_version, undo_args = p_undo_args,
         latency_us = holdfast.microseconds(r.latency), usd = r.usd,
@@ -177,8 +181,12 @@ BEGIN
             assumed_usd = assumed_usd + CASE WHEN new_state = 'OPEN' THEN 0 ELSE r.assumed_usd END
         WHERE session_key = s_key;
     END IF;
-    PERFORM holdfast.count_for_breaker(r, coalesce(r.service, e.tool));
-    PERFORM holdfast.leave_alone(r);
+    IF r.failed IS NOT NULL AND r.breaker_failures IS NOT NULL THEN
+        PERFORM holdfast.count_for_breaker(r, coalesce(r.service, e.tool));
+    END IF;
+    IF r.leave_alone IS NOT NULL THEN
+        PERFORM holdfast.leave_alone(r);
+    END IF;
     IF e.kind <> 'model' AND new_state <> 'OPEN' THEN
         UPDATE holdfast.session
         SET calls = calls + CASE e.kind WHEN 'call' THEN 1 ELSE 0 END, usd = usd + r.usd WHERE session_key = s_key;
@@ -191,12 +199,12 @@ BEGIN
             WHEN standing = 'late' THEN 'landed_late' WHEN new_state = 'OPEN' THEN 'released' ELSE lower(new_state)
         END,
         args_digest => CASE WHEN e.kind <> 'model' THEN e.fingerprint END,
-        latency_us => holdfast.microseconds(r.latency)
+        latency_us => holdfast.microseconds(r.latency), is_new => standing IS NULL
     );
     IF moves_saga AND new_state = 'DONE' THEN
-        PERFORM holdfast.move_saga_of(s_key, r.effect_id, standing = 'late');
+        PERFORM holdfast.move_saga_of(s_key, r.effect_id, coalesce(standing = 'late', false));
     END IF;
-    RETURN NEXT holdfast.standing(r.effect_id, true);
+    RETURN NEXT ROW(true, new_state, CASE WHEN new_state <> 'OPEN' THEN stands END, false)::holdfast.recorded;
 END
 $$;
 
@@ -216,14 +224,14 @@ INSERT INTO holdfast.semantic_salt
 SELECT sha256(convert_to(gen_random_uuid()::text || gen_random_uuid()::text, 'UTF8'));
 
 CREATE FUNCTION holdfast.salted_key(bare text) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE sql STABLE AS $$
     SELECT encode(sha256(salt || convert_to(bare, 'UTF8')), 'hex') FROM holdfast.semantic_salt WHERE bare IS NOT NULL
 $$;
 
 CREATE FUNCTION holdfast.plan_calls(
     s_key uuid, r holdfast.turn_recording, calls jsonb, args bytea[], salts bytea[]
 ) RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE sql AS $$
     INSERT INTO holdfast.effect (
         effect_id, session_key, kind, turn, call, tool_use_id, tool, tool_version, tier, recovery, fingerprint,
         preview, saga_id, semantic_key, args, args_salt
@@ -231,13 +239,13 @@ LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
     SELECT
         c->>'effect_id', s_key, 'call', r.turn, c->>'call', c->>'tool_use_id', c->>'tool', c->>'tool_version',
         c->>'tier', c->>'recovery', c->>'digest', c->>'preview', r.saga_id,
-        holdfast.salted_key(c->>'semantic_key'), args[n], salts[n]
+        CASE WHEN c->>'semantic_key' IS NOT NULL THEN holdfast.salted_key(c->>'semantic_key') END, args[n], salts[n]
     FROM jsonb_array_elements(calls) WITH ORDINALITY AS planned (c, n)
     ON CONFLICT DO NOTHING
 $$;
 
 CREATE FUNCTION holdfast.store_turn(s_key uuid, r holdfast.turn_recording, p_body bytea) RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE sql AS $$
     INSERT INTO holdfast.content (session_key, digest, body) VALUES (s_key, r.digest, p_body)
     ON CONFLICT DO NOTHING;
     INSERT INTO holdfast.message (session_key, head, parent, role, digest, turn)
@@ -258,7 +266,7 @@ $$;
 
 -- Commit when no effect of the saga but this turn itself is open, claimed or unknown. The saga's row is locked.
 CREATE FUNCTION holdfast.may_commit(r holdfast.turn_recording) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE sql STABLE AS $$
     SELECT coalesce(r.commit_saga, false)
        AND EXISTS (
            SELECT FROM holdfast.saga g WHERE g.id = r.saga_id AND g.state = 'OPEN' AND g.epoch = r.saga_epoch
@@ -277,23 +285,29 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, holdfast, pg_tem
 DECLARE
     r holdfast.turn_recording := jsonb_populate_record(NULL::holdfast.turn_recording, p);
     s_key uuid := holdfast.key_of(r.session_id, p_body);
-    standing text;
-    commits boolean;
+    e record;
+    commits boolean := false;
 BEGIN
     PERFORM FROM holdfast.saga WHERE id = r.saga_id FOR UPDATE;
-    PERFORM FROM holdfast.effect WHERE effect_id = r.effect_id AND session_key = s_key AND kind = 'model' FOR UPDATE;
+    SELECT state, token INTO e FROM holdfast.effect
+    WHERE effect_id = r.effect_id AND session_key = s_key AND kind = 'model' FOR UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'HF007', MESSAGE = format('there is no effect %s', r.effect_id);
     END IF;
-    standing := holdfast.standing_of_report(r.effect_id, r.token, 'DONE');
-    IF standing <> 'now' THEN
-        RETURN NEXT holdfast.standing(r.effect_id, standing = 'again');
+    IF e.state <> 'CLAIMED' OR e.token <> r.token THEN
+        RETURN NEXT holdfast.standing(
+            r.effect_id, holdfast.standing_of_report(r.effect_id, r.token, 'DONE') = 'again'
+        );
         RETURN;
     END IF;
 
     PERFORM holdfast.store_turn(s_key, r, p_message);
-    PERFORM holdfast.plan_calls(s_key, r, p_calls, p_args, p_salts);
-    commits := holdfast.may_commit(r);
+    IF cardinality(p_args) > 0 THEN
+        PERFORM holdfast.plan_calls(s_key, r, p_calls, p_args, p_salts);
+    END IF;
+    IF r.commit_saga THEN
+        commits := holdfast.may_commit(r);
+    END IF;
     IF commits THEN
         PERFORM holdfast.end_saga(r.saga_id, 'COMMITTED', 'the request is done');
     END IF;
@@ -317,11 +331,11 @@ BEGIN
         s_key, format('@effect/%s/%s/outcome', r.effect_id, r.token), sha256(p_body), 'model_turn',
         clock_timestamp(), p_body, turn => r.turn, effect_id => r.effect_id, token => r.token,
         saga_id => r.saga_id, outcome => r.stop_reason, actor => r.model_answered,
-        latency_us => holdfast.microseconds(r.latency)
+        latency_us => holdfast.microseconds(r.latency), is_new => true
     );
     IF commits THEN
         PERFORM holdfast.say_saga_closed(s_key, r.saga_id);
     END IF;
-    RETURN NEXT holdfast.standing(r.effect_id, true);
+    RETURN NEXT ROW(true, 'DONE', p_outcome, commits)::holdfast.recorded;
 END
 $$;

@@ -78,7 +78,7 @@ $$;
 -- A request that ended in doubt is judged again, as it ended, when nothing of it is in doubt any more; an unwind that
 -- was held for the doubt goes on. Returns whether its saga got another end.
 CREATE FUNCTION holdfast.judge_again(g holdfast.saga) RETURNS boolean
-LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     judged text;
 BEGIN
@@ -107,7 +107,7 @@ $$;
 -- Append to the chain of what people do beside any session, `@operations`: no session can have its id. It is made
 -- when it is first needed.
 CREATE FUNCTION holdfast.say_operation(p jsonb, kind text, p_body bytea) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     new_key uuid;
 BEGIN

@@ -100,7 +100,7 @@ CREATE TABLE holdfast.archive (
 
 -- What stops a session from being archived, in words; null where nothing does.
 CREATE FUNCTION holdfast.why_not_archive(s holdfast.session) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE sql STABLE AS $$
     SELECT CASE
         WHEN s.id ^@ '@' THEN 'it is a chain of the ledger''s own'
         WHEN s.ended_at IS NULL THEN 'it has not ended'

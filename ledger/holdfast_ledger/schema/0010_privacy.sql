@@ -11,7 +11,7 @@ CREATE TABLE holdfast.erasure (
 
 -- The key a session is made with. None: its contents are stored in clear.
 CREATE FUNCTION holdfast.keep_key(s_key uuid, k jsonb) RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE sql AS $$
     INSERT INTO holdfast.session_key (session_key, key_id, master_id, wrapped)
     SELECT s_key, k->>'id', k->>'master_id', decode(k->>'wrapped', 'base64') WHERE k ? 'id'
 $$;
@@ -42,7 +42,7 @@ $$;
 
 -- Why a session cannot be erased; null where it can.
 CREATE FUNCTION holdfast.why_not_erase(s holdfast.session) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE sql STABLE AS $$
     SELECT CASE
         WHEN s.id ^@ '@' THEN 'it is a chain of the ledger''s own'
         WHEN s.key_id IS NULL THEN 'its contents are stored in clear, and the ledger is append-only: nothing can be '
@@ -93,7 +93,7 @@ $$;
 -- What stands beside the chain: ciphertext nobody can open any more, and digests that could be guessed. States,
 -- counts, costs and times stay.
 CREATE FUNCTION holdfast.empty_contents(s holdfast.session) RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE sql AS $$
     UPDATE holdfast.content SET body = '' WHERE session_key = s.session_key;
     UPDATE holdfast.attempt a SET evidence = NULL
     FROM holdfast.effect e WHERE e.session_key = s.session_key AND a.effect_id = e.effect_id;

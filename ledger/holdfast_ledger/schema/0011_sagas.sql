@@ -10,7 +10,7 @@ CREATE FUNCTION holdfast.say_saga(
     s_key uuid, of_saga text, kind text, about text, outcome text, body bytea, actor text DEFAULT NULL,
     effect_id text DEFAULT NULL
 ) RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE sql AS $$
     SELECT holdfast.append(
         s_key, format('@saga/%s/%s', of_saga, about), sha256(body), kind, clock_timestamp(), body,
         saga_id => of_saga, outcome => outcome, actor => actor, effect_id => effect_id
@@ -19,7 +19,7 @@ $$;
 
 -- The session row of a code-defined saga follows it.
 CREATE FUNCTION holdfast.show_saga(of_saga text) RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE sql AS $$
     UPDATE holdfast.session s SET
         status = CASE g.state
             WHEN 'COMMITTED' THEN 'completed' WHEN 'ABORTED' THEN 'aborted'
@@ -34,7 +34,7 @@ $$;
 
 -- Begin to unwind, or go on: nothing of the forward side is sent from here on.
 CREATE FUNCTION holdfast.set_unwinding(of_saga text, by_run text, why text) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM holdfast.cancel_open_effects(of_saga);
     UPDATE holdfast.saga SET
@@ -47,7 +47,7 @@ $$;
 
 -- Attempts whose lease is over and that cannot have landed: what reads, and what never committed in our own Postgres.
 CREATE FUNCTION holdfast.cancel_lost_effects(of_saga text) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     lost text;
 BEGIN
@@ -67,7 +67,7 @@ $$;
 -- A doubt was settled: an unwind that was held for it goes on, once there is none left. Its chain is told by whoever
 -- settled it.
 CREATE FUNCTION holdfast.unwind_on(g holdfast.saga) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql AS $$
 BEGIN
     IF NOT EXISTS (
         SELECT FROM holdfast.effect e WHERE e.saga_id = g.id AND e.state = 'UNKNOWN' AND e.waived IS NULL
@@ -79,7 +79,7 @@ $$;
 
 -- Whether a person may open an effect in doubt again.
 CREATE FUNCTION holdfast.may_run_again(g holdfast.saga, kind text) RETURNS boolean
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE
         WHEN kind = 'undo' THEN g.state IN ('UNWINDING', 'HELD', 'STUCK')
         WHEN g.name IS NULL THEN g.state = 'OPEN'
@@ -90,7 +90,7 @@ $$;
 -- A pivot is DONE. While the saga goes forward, or is held on its way, it is past its pivot from now on; in one that
 -- is being unwound it is a step like any other.
 CREATE FUNCTION holdfast.pass_pivot(s_key uuid, of_saga text) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE holdfast.saga SET passed_pivot_at = clock_timestamp()
     WHERE id = of_saga AND passed_pivot_at IS NULL AND goal IS NULL
@@ -104,7 +104,7 @@ $$;
 -- Lock the saga of an effect whose record may move it: a pivot, one that was given up and may have landed late, or one
 -- for whose doubt the saga is held.
 CREATE FUNCTION holdfast.lock_moved_saga(of_effect text) RETURNS boolean
-LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     moved text;
 BEGIN
@@ -122,7 +122,7 @@ $$;
 -- An effect is DONE whose saga is locked: it passed the pivot, or it landed late, and the unwind that had ended goes on;
 -- a saga that was held for the doubt about it is judged again. Where it was undone unseen, nobody knows which came first.
 CREATE FUNCTION holdfast.move_saga_of(s_key uuid, of_effect text, late boolean) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     e record;
     g holdfast.saga;
@@ -157,7 +157,7 @@ END
 $$;
 
 CREATE FUNCTION holdfast.say_unwinding(s_key uuid, of_saga text, by text) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     g holdfast.saga;
 BEGIN
@@ -172,7 +172,7 @@ $$;
 
 -- Why a saga may not be unwound; null where it may.
 CREATE FUNCTION holdfast.not_to_be_unwound(g holdfast.saga) RETURNS holdfast.moved
-LANGUAGE sql STABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE sql STABLE AS $$
     SELECT ROW(said.code, said.text, g.state, g.epoch)::holdfast.moved
     FROM (VALUES
         (g.id IS NULL, 'missing', 'there is no such saga'),
@@ -224,7 +224,7 @@ $$;
 
 -- Effects above tier read that stand or may stand, or run: none of them, and a saga is undone.
 CREATE FUNCTION holdfast.stands(of_saga text) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE sql STABLE AS $$
     SELECT EXISTS (
         SELECT FROM holdfast.effect e
         WHERE e.saga_id = of_saga AND e.kind = 'call' AND e.tier <> 'read'
@@ -263,7 +263,7 @@ $$;
 
 -- Why a step is not to be undone now; null where it is. No step is undone while another may still land.
 CREATE FUNCTION holdfast.not_to_be_undone(c holdfast.claim) RETURNS holdfast.verdict
-LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     f record;
     wanted text := CASE WHEN coalesce(c.unknown, false) THEN 'UNKNOWN' ELSE 'DONE' END;
@@ -288,7 +288,7 @@ $$;
 -- An undo that is to be tried in another way than before: by the step's own undo, where it was undone unseen, or with
 -- other arguments. It goes under a new key.
 CREATE FUNCTION holdfast.change_undo(c holdfast.claim, version text, new_args bytea) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM FROM holdfast.effect
     WHERE effect_id = c.effect_id AND kind = 'undo' AND fingerprint <> c.fingerprint
@@ -315,10 +315,10 @@ DECLARE
     v holdfast.verdict;
     g record;
 BEGIN
-    SELECT o.session_key INTO g FROM holdfast.saga o JOIN holdfast.session s USING (session_key)
+    SELECT o.session_key, o.state, o.epoch INTO g FROM holdfast.saga o JOIN holdfast.session s USING (session_key)
     WHERE o.id = c.saga_id AND s.id = c.session_id FOR SHARE OF o;
     IF c.kind = 'undo' THEN
-        v := holdfast.closed_saga(g.session_key, c, false);
+        v := holdfast.closed_saga(c, g.state, g.epoch, false);
         IF v.verdict IS NULL THEN
             PERFORM holdfast.change_undo(c, p->>'tool_version', p_args);
         ELSIF NOT EXISTS (SELECT FROM holdfast.effect WHERE effect_id = c.effect_id) THEN

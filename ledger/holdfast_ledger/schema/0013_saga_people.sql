@@ -3,7 +3,7 @@
 
 -- An earlier run's steps that failed are tried again under a new key: past its pivot a saga can only go forward.
 CREATE FUNCTION holdfast.reopen_failed_steps(of_saga text) RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE sql AS $$
     UPDATE holdfast.effect SET
         state = 'OPEN', doubt = false, attempts_used = 0, first_claimed_at = NULL, settled_at = NULL,
         settled_order = NULL, keys_refused = keys_refused + CASE effect.state WHEN 'FAILED' THEN 1 ELSE 0 END
@@ -48,7 +48,7 @@ $$;
 -- Why a saga cannot be opened: its id is another's, or its body was changed under a version that is in use. Of an
 -- open saga with another version nothing is compared: it goes on with its own.
 CREATE FUNCTION holdfast.not_to_be_opened(p jsonb, g holdfast.saga) RETURNS holdfast.moved
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql STABLE AS $$
 DECLARE
     other text;
 BEGIN
@@ -70,7 +70,7 @@ $$;
 
 CREATE FUNCTION holdfast.make_saga(p jsonb, p_catalogue bytea, p_input bytea, p_salt bytea, p_body bytea)
 RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     s_key uuid := holdfast.key_of(p->>'session_id', p_body);
 BEGIN
@@ -169,7 +169,7 @@ $$;
 
 -- Why a person may not do this with a saga; null where it may be done.
 CREATE FUNCTION holdfast.not_to_be_resolved(g holdfast.saga, what text, of_effect text) RETURNS holdfast.moved
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql STABLE AS $$
 DECLARE
     e record;
     said text;
@@ -205,7 +205,7 @@ END
 $$;
 
 CREATE FUNCTION holdfast.not_to_be_kept(g holdfast.saga) RETURNS holdfast.moved
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql STABLE AS $$
 DECLARE
     step text;
 BEGIN
@@ -260,7 +260,7 @@ END
 $$;
 
 CREATE FUNCTION holdfast.apply_resolution(g holdfast.saga, p jsonb, p_undo_args bytea) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     what text := p->>'what';
     why text := p->>'why';
@@ -299,7 +299,7 @@ $$;
 -- Undos that failed, or that nobody knows of, are tried again: a person says that this is right. One that failed did
 -- nothing, so it goes under a new key; of one in doubt the service may still know the key.
 CREATE FUNCTION holdfast.retry_undos(of_saga text, of_step text DEFAULT NULL) RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE sql AS $$
     UPDATE holdfast.effect SET
         state = 'OPEN', doubt = state = 'UNKNOWN', attempts_used = 0, first_claimed_at = NULL, settled_at = NULL,
         settled_order = NULL, keys_refused = keys_refused + CASE state WHEN 'FAILED' THEN 1 ELSE 0 END

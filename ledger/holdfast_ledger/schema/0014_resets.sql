@@ -1,28 +1,30 @@
 -- compatible from: 1
 -- Resets: what stands on a branch of the conversation that a reset of the workflow left.
 
+-- Whether a turn that begins may find something left behind: in a session that was never reset it does not, which two
+-- looks into indexes tell.
+CREATE FUNCTION holdfast.may_have_left(s_key uuid, c holdfast.claim) RETURNS boolean
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM holdfast.effect e WHERE e.session_key = s_key AND e.turn >= c.turn AND e.kind = 'call'
+    ) OR EXISTS (
+        SELECT FROM holdfast.saga g
+        WHERE g.session_key = s_key AND g.id <> c.saga_id AND g.state NOT IN ('COMMITTED', 'ABORTED')
+    );
+END
+$$;
+
 -- Effects above tier read, of turns that the claiming branch has not reached yet: only another branch can have run
 -- them. Those that stand, or may stand, become a saga of their own, HELD for a person to undo or to keep; until it
 -- has its end, no branch of the session goes on. Null where nothing is left behind.
 CREATE FUNCTION holdfast.left_behind(s_key uuid, c holdfast.claim) RETURNS holdfast.verdict
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     steps text[];
     names text[];
     waits text;
 BEGIN
-    PERFORM FROM holdfast.effect WHERE effect_id = c.effect_id AND state = 'OPEN' AND token = 0;
-    IF NOT FOUND THEN
-        RETURN NULL;  -- this turn was begun before
-    END IF;
-    IF NOT EXISTS (  -- as in every turn of a session that was never reset: two looks into indexes
-        SELECT FROM holdfast.effect e WHERE e.session_key = s_key AND e.turn >= c.turn AND e.kind = 'call'
-    ) AND NOT EXISTS (
-        SELECT FROM holdfast.saga g
-        WHERE g.session_key = s_key AND g.id <> c.saga_id AND g.state NOT IN ('COMMITTED', 'ABORTED')
-    ) THEN
-        RETURN NULL;
-    END IF;
     SELECT array_agg(e.effect_id ORDER BY e.turn, e.call), array_agg(e.call || ' ' || e.tool ORDER BY e.turn, e.call)
     INTO steps, names
     FROM holdfast.effect e JOIN holdfast.saga g ON g.id = e.saga_id
@@ -44,7 +46,7 @@ $$;
 -- The sagas of the branch that was left: those a person has to do with already stay so; of the others what stands is
 -- moved into one saga, and they end with nothing of their own.
 CREATE FUNCTION holdfast.close_left_sagas(s_key uuid, c holdfast.claim, steps text[], names text[]) RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     held text := format('%s/left-%s-%s', c.session_id, c.turn, left(c.effect_id, 8));
     moved text[];
@@ -82,5 +84,6 @@ END
 $$;
 
 REVOKE ALL ON FUNCTION
-    holdfast.left_behind(uuid, holdfast.claim), holdfast.close_left_sagas(uuid, holdfast.claim, text[], text[])
+    holdfast.may_have_left(uuid, holdfast.claim), holdfast.left_behind(uuid, holdfast.claim),
+    holdfast.close_left_sagas(uuid, holdfast.claim, text[], text[])
 FROM PUBLIC;
