@@ -140,10 +140,11 @@ async def test_a_result_of_another_worker_is_read(conversation: Conversation, ot
 async def test_a_record_that_lost_is_not_remembered(conversation: Conversation) -> None:
     planned = await conversation.plan(RecoveryClass.RETRY)
     first = await conversation.grant(planned)
-    second = await conversation.grant(planned)
+    elsewhere = replace(conversation, ledger=conversation.another_worker)
+    second = await elsewhere.grant(planned)
+    await elsewhere.record(planned, second.token, EffectState.DONE, result=b'"of the one that stands"')
     lost = await conversation.record(planned, first.token, EffectState.DONE, result=b'"of the one that lost"')
     assert not lost.accepted
-    await conversation.record(planned, second.token, EffectState.DONE, result=b'"of the one that stands"')
     message = results(conversation, planned)
     assert (await told(conversation, message))[-1][0]["text"] == '"of the one that stands"'
     await conversation.transcript(message.head)
@@ -252,6 +253,6 @@ async def test_what_was_erased_is_not_told_from_memory(database: Database, owner
 
 
 async def test_an_answer_knows_how_many_tokens_the_api_counted(conversation: Conversation) -> None:
-    await conversation.take_turn(content="one")
+    await conversation.take_turn(content="one", counted=7)
     message, answer = await conversation.transcript(conversation.head)
-    assert (message.context, answer.context) == (None, 15)
+    assert (message.context, answer.context, answer.counted) == (None, 15, 7)
