@@ -30,7 +30,7 @@ down: setup ## stop the stack
 	$(BIN)/holdfast down
 
 test: setup ## run all tests
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 record: setup ## record golden histories of the workflow's shapes
 	$(BIN)/python -m pytest tests/workflows tests/sagas -m golden --record

@@ -69,18 +69,15 @@ def in_memory() -> bool:
     return runs_programs and os.access(IN_MEMORY, os.W_OK) and free >= ENOUGH_MEMORY
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where `make test` runs several processes, a file stays in one of them. Long ones come first."""
+    """`make test` hands out whole files in this order (`--dist loadfile`): what a file shares is made once."""
     here = Path(__file__).parent
 
-    def order(item: pytest.Item) -> int:
+    def turn(item: pytest.Item) -> int:
         path = item.path.relative_to(here).as_posix()
-        return next((place for place, first in enumerate(FIRST) if path.startswith(first)), len(FIRST))
+        return next((turn for turn, first in enumerate(FIRST) if path.startswith(first)), len(FIRST))
 
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(item.path.relative_to(here).as_posix()))
-    items.sort(key=order)
+    items.sort(key=turn)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
