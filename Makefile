@@ -29,8 +29,11 @@ up: setup ## run the whole stack in this terminal
 down: setup ## stop the stack
 	$(BIN)/holdfast down
 
+# Tests wait more than they work: three processes keep two cores busy.
+PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+
 test: setup ## run all tests
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
 
 record: setup ## record golden histories of the workflow's shapes
 	$(BIN)/python -m pytest tests/workflows tests/sagas -m golden --record
@@ -76,7 +79,7 @@ protocol: setup ## the effect protocol as a state machine, and every saga failin
 	$(BIN)/python -m pytest tests/protocol tests/sagas --hypothesis-profile=chaos
 
 replays: setup ## the sessions' tests with workers that keep no workflow: every task is a replay
-	$(BIN)/python -m pytest tests/workflows tests/outages --uncached
+	$(PYTEST) tests/workflows tests/outages --uncached
 
 chaos: setup ## 200 sessions while everything fails, judged by the services' log (SESSIONS= KILLS= SEED=)
 	$(BIN)/holdfast chaos --sessions $(or $(SESSIONS),200) --kills $(or $(KILLS),50) --seed $(or $(SEED),1)
