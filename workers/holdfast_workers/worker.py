@@ -31,7 +31,7 @@ logger = logging.getLogger("holdfast.workers")
 
 WORKFLOW_POLLS = PollerBehaviorSimpleMaximum(8)
 """Half of them on the queue that all workers share, where the SDK's default has one of five: on a busy machine what
-is new or has left its worker's own queue waited there behind everything else, the slowest decisions 6 to 8 s instead
+is new, or has left its worker's own queue, waited there behind all else, the slowest decisions 6 to 8 s instead
 of 2 to 3."""
 
 
