@@ -209,10 +209,11 @@ async def test_a_function_on_an_open_path_runs_only_inside_one_that_pins_it(owne
         "SELECT p.proname, p.prosecdef, p.prorettype = 'trigger'::regtype AS is_trigger, "
         "has_function_privilege('holdfast_app', p.oid, 'EXECUTE') "
         "OR has_function_privilege('holdfast_auditor', p.oid, 'EXECUTE') AS is_granted FROM pg_proc p "
-        "WHERE p.pronamespace = 'holdfast'::regnamespace AND p.proconfig IS NULL"
+        "WHERE p.pronamespace = 'holdfast'::regnamespace "
+        "AND NOT EXISTS (SELECT FROM unnest(p.proconfig) AS c (setting) WHERE c.setting ^@ 'search_path=')"
     )
     names = {row["proname"] for row in rows}
-    assert {"append", "decide_claim", "cancel_open_effects"} < names
+    assert {"append", "known", "decide_claim", "cancel_open_effects"} < names
     assert not [row["proname"] for row in rows if row["prosecdef"] or row["is_trigger"] or row["is_granted"]]
     assert not names & {"archive_session", "drop_empty_partitions", "make_partitions"}
 
