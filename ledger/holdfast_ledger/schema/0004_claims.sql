@@ -254,12 +254,15 @@ END
 $$;
 
 -- The claim. Locks saga, effect, then (in the projections) approvals and the session, the chain head last.
+-- It and the records make one plan for each statement, at once: all go by keys, and a connection's first five plans of
+-- each would cost what a dozen turns do.
 -- p_intent is the body of the intent entry: the authorization, and for a model call what it goes on from.
 CREATE FUNCTION holdfast.claim_effect(
     p jsonb, p_intent bytea, p_unknown bytea, p_exhausted bytea, p_messages jsonb, p_message_bodies bytea[],
     p_facts jsonb, p_digests bytea[], p_bodies bytea[]
 ) RETURNS SETOF holdfast.verdict
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, holdfast, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     c holdfast.claim := jsonb_populate_record(NULL::holdfast.claim, p);
     s record;

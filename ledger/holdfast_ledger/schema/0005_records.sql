@@ -123,7 +123,8 @@ CREATE FUNCTION holdfast.record_effect(
     p jsonb, p_outcome bytea, p_unknown bytea, p_result bytea, p_shown bytea, p_undo_args bytea,
     p_evidence bytea, p_body bytea
 ) RETURNS SETOF holdfast.recorded
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, holdfast, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     r holdfast.recording := jsonb_populate_record(NULL::holdfast.recording, p);
     s_key uuid := holdfast.key_of(r.session_id, p_body);
@@ -281,7 +282,8 @@ $$;
 CREATE FUNCTION holdfast.record_turn(
     p jsonb, p_outcome bytea, p_message bytea, p_body bytea, p_calls jsonb, p_args bytea[], p_salts bytea[]
 ) RETURNS SETOF holdfast.recorded
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, holdfast, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, holdfast, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     r holdfast.turn_recording := jsonb_populate_record(NULL::holdfast.turn_recording, p);
     s_key uuid := holdfast.key_of(r.session_id, p_body);
