@@ -48,7 +48,11 @@ class TokenCounter:
         except AnthropicError as error:  # the client itself: Bedrock
             self._give_up(str(error))
             return None
-        return int(counted.input_tokens)
+        tokens = getattr(counted, "input_tokens", None)
+        if not isinstance(tokens, int):  # a gateway that answers 200 to whatever it does not know
+            self._give_up("it answered with no count")
+            return None
+        return tokens
 
     def _give_up(self, reason: str) -> None:
         self._offered = False

@@ -9,7 +9,10 @@ import pytest
 from temporalio.activity import ActivityCancellationDetails
 
 from holdfast.memory import Memory
+from holdfast_activities.messages_api.client import ModelSettings, open_client
+from holdfast_activities.messages_api.counting import TokenCounter
 from holdfast_activities.messages_api.remembering import LEFT_OUT
+from holdfast_activities.messages_api.request import ModelRequest
 from holdfast_activities.messages_api.sent import sent_in
 from holdfast_cli.context import told
 
@@ -91,6 +94,30 @@ async def test_a_provider_that_does_not_count_is_asked_once_and_turns_go_on(star
         result = await session.says(session.results(result, text=LONG))
     assert paths(model).count("count_tokens") == 1
     assert caplog.text.count("this provider counts no tokens") == 1
+
+
+@pytest.mark.parametrize("body", [b"<html>welcome</html>", b"{}", b'{"input_tokens": "many"}'])
+async def test_a_gateway_that_answers_with_no_count_is_asked_once(body):
+    asked = []
+
+    async def answer(reader, writer):
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        kind = b"text/html" if body.startswith(b"<") else b"application/json"
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+        writer.write(head % (kind, len(body)) + body)
+        await writer.drain()
+        writer.close()
+
+    request = ModelRequest(
+        params={"model": "m", "messages": []}, headers={}, digest="0", known=0, new=0, room_above=None
+    )
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        client = open_client(ModelSettings(provider="gateway", base_url=f"http://127.0.0.1:{port}"))
+        counter = TokenCounter(client)
+        assert [await counter.count(request), await counter.count(request)] == [None, None]
+        await client.close()
+    assert len(asked) == 1
 
 
 async def test_a_count_that_fails_once_is_asked_again_with_the_next_turn(start, model):
