@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -54,9 +55,11 @@ FIRST = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep temporary directories in memory where there is plenty: each test's database is some 300 new files."""
+    """Temporary directories are in memory where there is plenty: each test's database is some 300 new files."""
     if in_memory():
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY))
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in its background
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # commands that are tested hear Ctrl-C
 
 
 def in_memory() -> bool:
