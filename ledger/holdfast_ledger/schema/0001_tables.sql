@@ -2,6 +2,26 @@
 -- Tables. Ids are text in C collation, so that a prefix is found by index; what a model or a tool wrote is bytea.
 -- Every row of a session hangs on its internal, time-ordered session_key.
 
+-- What a column may say, where its rows are written with every turn: a CHECK of the table would be read anew by every
+-- statement that writes a row, and a domain is not.
+CREATE DOMAIN holdfast.session_id AS text CHECK (VALUE <> '' AND octet_length(VALUE) <= 1000);
+CREATE DOMAIN holdfast.session_kind AS text CHECK (VALUE IN ('session', 'saga', 'operations'));
+CREATE DOMAIN holdfast.session_status AS text CHECK (
+    VALUE IN ('running', 'idle', 'waiting', 'held', 'closing', 'completed', 'failed', 'aborted')
+);
+CREATE DOMAIN holdfast.message_role AS text CHECK (VALUE IN ('user', 'assistant', 'results'));
+CREATE DOMAIN holdfast.effect_kind AS text CHECK (VALUE IN ('model', 'call', 'undo'));
+CREATE DOMAIN holdfast.recovery_class AS text CHECK (
+    VALUE IN ('retry', 'idempotent', 'probe', 'operator', 'transactional')
+);
+CREATE DOMAIN holdfast.effect_state AS text CHECK (
+    VALUE IN ('OPEN', 'CLAIMED', 'DONE', 'FAILED', 'UNKNOWN', 'CANCELLED')
+);
+CREATE DOMAIN holdfast.waiver AS text CHECK (VALUE IN ('may_stand', 'undone_by_hand'));
+CREATE DOMAIN holdfast.attempt_state AS text CHECK (
+    VALUE IN ('RUNNING', 'DONE', 'FAILED', 'UNKNOWN', 'OPEN', 'EXPIRED', 'SUPERSEDED')
+);
+
 CREATE TABLE holdfast.meta (
     single boolean PRIMARY KEY DEFAULT true CHECK (single),
     cluster_id text,                -- the Temporal this ledger belongs to, set once
@@ -18,9 +38,9 @@ CREATE TABLE holdfast.catalogue (
 );
 
 CREATE TABLE holdfast.session (
-    id text COLLATE "C" PRIMARY KEY CHECK (id <> '' AND octet_length(id) <= 1000),
+    id holdfast.session_id COLLATE "C" PRIMARY KEY,
     session_key uuid NOT NULL UNIQUE DEFAULT uuidv7(),
-    kind text NOT NULL DEFAULT 'session' CHECK (kind IN ('session', 'saga', 'operations')), -- whose chain it is
+    kind holdfast.session_kind NOT NULL DEFAULT 'session', -- whose chain it is
     agent text NOT NULL,            -- of a code-defined saga: '@saga/NAME'
     model text,
     requested_by text NOT NULL,
@@ -28,9 +48,7 @@ CREATE TABLE holdfast.session (
     roles text[] NOT NULL DEFAULT '{}',
     tenant text,
     labels jsonb NOT NULL DEFAULT '{}',
-    status text NOT NULL DEFAULT 'running' CHECK (
-        status IN ('running', 'idle', 'waiting', 'held', 'closing', 'completed', 'failed', 'aborted')
-    ),
+    status holdfast.session_status NOT NULL DEFAULT 'running',
     status_reason text,
     status_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     key_id text,                    -- of its data key; null: its contents are stored in clear, for ever
@@ -80,7 +98,7 @@ CREATE TABLE holdfast.message (
     session_key uuid NOT NULL,
     head text COLLATE "C" NOT NULL,
     parent text COLLATE "C" NOT NULL,
-    role text NOT NULL CHECK (role IN ('user', 'assistant', 'results')),
+    role holdfast.message_role NOT NULL,
     digest text COLLATE "C" NOT NULL,
     turn integer NOT NULL,
     message_id text,
@@ -126,14 +144,14 @@ CREATE INDEX saga_by_name ON holdfast.saga (name, version) WHERE name IS NOT NUL
 CREATE TABLE holdfast.effect (
     effect_id text COLLATE "C" PRIMARY KEY,
     session_key uuid NOT NULL REFERENCES holdfast.session (session_key),
-    kind text NOT NULL CHECK (kind IN ('model', 'call', 'undo')),
+    kind holdfast.effect_kind NOT NULL,
     turn integer NOT NULL,
     call text COLLATE "C",          -- TURN.INDEX, or the step of a code-defined saga
     tool_use_id text,
     tool text,
     tool_version text,
     tier text,
-    recovery text NOT NULL CHECK (recovery IN ('retry', 'idempotent', 'probe', 'operator', 'transactional')),
+    recovery holdfast.recovery_class NOT NULL,
     key_ttl interval,
     semantic_key text COLLATE "C",  -- digest of tool, scope and what the tool says makes two calls the same
     undo_of text COLLATE "C",       -- for kind undo: the effect it compensates
@@ -142,9 +160,7 @@ CREATE TABLE holdfast.effect (
     saga_id text COLLATE "C" NOT NULL REFERENCES holdfast.saga,
     planned_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 
-    state text NOT NULL DEFAULT 'OPEN' CHECK (
-        state IN ('OPEN', 'CLAIMED', 'DONE', 'FAILED', 'UNKNOWN', 'CANCELLED')
-    ),
+    state holdfast.effect_state NOT NULL DEFAULT 'OPEN',
     token integer NOT NULL DEFAULT 0, -- fences attempts; the number of the last one
     worker text,
     nonce text,                     -- of the claim that holds it: asking again, its answer lost, is the same claim
@@ -170,7 +186,7 @@ CREATE TABLE holdfast.effect (
     undo_args bytea,
     pivot boolean NOT NULL DEFAULT false, -- once it is DONE its saga is past its pivot
     settle_tried integer NOT NULL DEFAULT 0, -- how often an unwind tried to find out what became of it
-    waived text CHECK (waived IN ('may_stand', 'undone_by_hand')), -- what a person said instead of its undo
+    waived holdfast.waiver,         -- what a person said instead of its undo
     committed_saga boolean NOT NULL DEFAULT false, -- this model turn committed its saga
     latency_us bigint,
     usd numeric,
@@ -192,9 +208,7 @@ CREATE TABLE holdfast.attempt (
     worker text NOT NULL,
     claimed_at timestamptz NOT NULL,
     ended_at timestamptz,
-    state text NOT NULL DEFAULT 'RUNNING' CHECK (
-        state IN ('RUNNING', 'DONE', 'FAILED', 'UNKNOWN', 'OPEN', 'EXPIRED', 'SUPERSEDED')
-    ),
+    state holdfast.attempt_state NOT NULL DEFAULT 'RUNNING',
     reported text,                  -- what it said after it had lost the effect; changed nothing
     reported_at timestamptz,
     latency_us bigint,

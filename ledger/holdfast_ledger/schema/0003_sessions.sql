@@ -88,7 +88,7 @@ BEGIN
             'the session id "%s" was used before for another start', s.id
         );
     END IF;
-    RETURN QUERY SELECT made, s.status, s.first_run_id;
+    RETURN QUERY SELECT made, s.status::text, s.first_run_id;
 END
 $$;
 
