@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -58,8 +59,17 @@ def pytest_configure(config: pytest.Config) -> None:
     """Temporary directories are in memory where there is plenty: each test's database is some 300 new files."""
     if in_memory():
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY))
+        forget_killed_runs()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in its background
         signal.signal(signal.SIGINT, signal.default_int_handler)  # commands that are tested hear Ctrl-C
+
+
+def forget_killed_runs() -> None:
+    """Remove what runs left that were killed: pytest itself would keep it, in memory, for three days."""
+    for lock in IN_MEMORY.glob("pytest-of-*/pytest-*/.lock"):
+        with suppress(OSError, ValueError):  # somebody else's, or gone meanwhile
+            if not psutil.pid_exists(int(lock.read_text())):
+                shutil.rmtree(lock.parent, ignore_errors=True)
 
 
 def in_memory() -> bool:
