@@ -46,7 +46,7 @@ HISTORIES = Path(__file__).parent / "workflows" / "histories"
 
 
 IN_MEMORY = Path("/dev/shm")
-ENOUGH_MEMORY = 6 << 30  # bytes; a whole run holds about 1 GiB at once
+ENOUGH_MEMORY = 6 << 30  # bytes; a whole run holds about 2 GiB at once
 
 FIRST = (
     *("demo", "docs", "stack/test_kills", "chaos/test_slice", "crash_check", "packaging", "benchmarks"),
