@@ -8,6 +8,7 @@ from typing import Any
 from holdfast import ids
 from holdfast.contracts import CallRef, ModelTurn, Results, UserMessage
 from holdfast.errors import EffectConflict
+from holdfast.states import CallStatus
 from holdfast_ledger.records import Incoming
 
 
@@ -51,13 +52,17 @@ def _user(message: UserMessage, parent: str, turn: int) -> Incoming:
 
 
 def _results(message: Results, parent: str, request: ModelTurn) -> Incoming:
+    references = [_reference(call, message, request.session_id) for call in message.calls]
     return Incoming(
         head=ids.next_head(parent, message.digest),
         parent=parent,
         role="results",
         digest=message.digest,
         turn=request.turn,
-        body=ids.canonical([_reference(call, message, request.session_id) for call in message.calls]),
+        body=ids.canonical(references),
+        effects=tuple(
+            each["effect_id"] for each in references if "effect_id" in each and each["status"] == CallStatus.OK
+        ),
     )
 
 

@@ -114,7 +114,9 @@ def _claim_parameters(wanted: Claim, seal: Seal) -> tuple[Any, ...]:
             seal.seal(outcome_at, ids.canonical(given_up), public=openly.of_given_up(seal, given_up))
             for given_up in (unknown(wanted.tool), _exhausted(wanted))
         ),
-        parameters.clear_json([_incoming_columns(message) for message in wanted.incoming]),
+        parameters.clear_json(
+            [{**_incoming_columns(message), "effects": list(message.effects)} for message in wanted.incoming]
+        ),
         [sealed_or_none(seal, places.content(message.digest), message.body) for message in wanted.incoming],
         *parameters.facts(wanted.outbox, seal),
     )

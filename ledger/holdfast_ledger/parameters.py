@@ -44,18 +44,29 @@ def clear(text: str) -> str:
 
 def clear_json(values: Mapping[str, Any] | list[Any]) -> str:
     """JSON for a jsonb parameter; times and durations in forms that Postgres casts back exactly."""
-    return json.dumps(_cleared(values), allow_nan=False)
+    said = _JSON.encode(values)
+    return _JSON.encode(_cleared(values)) if "\\u0000" in said or "\\ud" in said else said
 
 
-def _cleared(value: Any) -> Any:
-    if isinstance(value, str):
-        return clear(value)
+def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, timedelta):
         return f"{value // timedelta(microseconds=1)} microseconds"
     if isinstance(value, Decimal):
         return str(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"a {type(value).__name__} has no form in a jsonb parameter")
+
+
+_JSON = json.JSONEncoder(allow_nan=False, default=_plain)
+
+
+def _cleared(value: Any) -> Any:
+    """The same without what a text in Postgres refuses: only where an escape shows that some may be there."""
+    if isinstance(value, str):
+        return clear(value)
     if isinstance(value, Mapping):
         return {clear(str(key)): _cleared(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -80,6 +80,8 @@ class Incoming:
     turn: int
     message_id: str | None = None
     body: bytes | None = None
+    effects: tuple[str, ...] = ()
+    """Those it tells the results of, so that each must be recorded as done."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,6 +54,32 @@ async def test_the_transcript_holds_what_was_said_along_its_branch(conversation:
     assert await said(ids.first_head(conversation.session_id)) == []
 
 
+@pytest.mark.parametrize("state", [None, EffectState.UNKNOWN])
+async def test_a_turn_is_held_where_postgres_lacks_a_result_that_the_session_has_had(
+    conversation: Conversation, state: EffectState | None
+) -> None:
+    call = conversation.planned_call()
+    await conversation.take_turn(call)
+    granted = await conversation.grant(call)
+    if state is not None:
+        await conversation.record(call, granted.token, state)
+    told = replace(
+        results_message(
+            conversation, [{"tool_use_id": call.tool_use_id, "status": "ok", "effect_id": call.effect_id}]
+        ),
+        effects=(call.effect_id,),
+    )
+    claim = conversation.model_claim(told)
+    refused = await conversation.ledger.claim(claim)
+    assert isinstance(refused, Refused)
+    assert refused.code == "head_missing"
+    assert f"the result of effect {call.effect_id[:12]}" in refused.reason
+
+    if state is None:  # Postgres is as new as the session again
+        await conversation.record(call, granted.token, EffectState.DONE)
+        assert isinstance(await conversation.ledger.claim(claim), Granted)
+
+
 async def test_results_are_filled_in_from_the_effects_rows(conversation: Conversation) -> None:
     calls = [conversation.planned_call(f"tool_{number}") for number in range(3)]
     await conversation.take_turn(*calls)

@@ -44,8 +44,8 @@ LANGUAGE sql IMMUTABLE AS $$
     )::holdfast.verdict
 $$;
 
--- Append messages to the transcript. Returns why they cannot be: the head they follow, or a body that a client
--- stored by digest, is not here; then Postgres is older than the session.
+-- Append messages to the transcript. Returns why they cannot be: the head they follow, a body that a client stored by
+-- digest, or the result of a call that the session has had, is not here; then Postgres is older than the session.
 CREATE FUNCTION holdfast.add_messages(s_key uuid, parent text, first_head text, messages jsonb, bodies bytea[])
 RETURNS text
 LANGUAGE plpgsql AS $$
@@ -70,6 +70,14 @@ BEGIN
         IF FOUND THEN
             RETURN format('the message %s was sent by digest and is not stored', absent);
         END IF;
+    END IF;
+    SELECT wanted INTO absent
+    FROM jsonb_array_elements(messages) AS sent (m), jsonb_array_elements_text(m->'effects') AS wanted
+    WHERE NOT EXISTS (
+        SELECT FROM holdfast.effect o WHERE o.effect_id = wanted AND o.session_key = s_key AND o.state = 'DONE'
+    ) LIMIT 1;
+    IF FOUND THEN
+        RETURN format('the result of effect %s, which the session has had, is not recorded', left(absent, 12));
     END IF;
     INSERT INTO holdfast.message (session_key, head, parent, role, digest, turn, message_id)
     SELECT s_key, m->>'head', m->>'parent', m->>'role', m->>'digest', (m->>'turn')::integer, m->>'message_id'
