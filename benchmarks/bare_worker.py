@@ -26,8 +26,9 @@ from holdfast_activities.messages_api.client import open_client
 from holdfast_activities.messages_api.reader import read_answer
 from holdfast_activities.messages_api.request import TOOL_RESULTS_ARE_DATA, ModelRequest
 from holdfast_workers.collecting import start_left_out
+from holdfast_workers.converter import data_converter
 from holdfast_workers.health import serve_health
-from holdfast_workers.sandbox import sandboxed_runner
+from holdfast_workers.sandbox import for_converter, sandboxed_runner
 from holdfast_workers.settings import ModelSettings, TemporalSettings
 from holdfast_workers.temporal import connect_temporal
 from holdfast_workers.worker import build_worker
@@ -89,8 +90,9 @@ def request(ask: Ask) -> ModelRequest:
 
 
 def runner(existing: WorkflowRunner | None) -> WorkflowRunner:
-    """Holdfast's, passing through the loop's own models as Holdfast passes through its."""
-    return sandboxed_runner(SandboxRestrictions.default.with_passthrough_modules("benchmarks.bare_contracts"))
+    """Holdfast's own, which is quicker than the SDK's, passing through the loop as Holdfast passes through its."""
+    sandbox = sandboxed_runner(SandboxRestrictions.default.with_passthrough_modules("benchmarks"))
+    return for_converter(sandbox, data_converter)
 
 
 @asynccontextmanager

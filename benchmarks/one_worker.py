@@ -13,13 +13,12 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.place import Place, model_service
+from benchmarks.place import Place, model_service, supervised
 from holdfast_workers.embedded import Embedded, migrate
 from holdfast_workers.settings import ModelSettings
 from holdfast_workers.stack.plan import StackPlan
 from holdfast_workers.stack.processes import ChildProcess
-from holdfast_workers.stack.runtime import Addresses, Runtime
-from holdfast_workers.stack.supervisor import Supervisor
+from holdfast_workers.stack.runtime import Addresses
 
 MB = 1_000_000
 QUEUE = "bench-one"
@@ -88,25 +87,9 @@ async def one_worker(config: str) -> AsyncIterator[OneWorker]:
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as directory:
         home = Path(directory)
         os.chmod(directory, 0o755)  # as root, PostgreSQL runs as another user
-        async with _stack(home) as addresses, OneWorker(home, addresses, config).serving() as worker:
+        plan = StackPlan(home=home, migrate=migrate, services=(model_service(),), workers=lambda addresses: ())
+        async with supervised(plan) as stack, OneWorker(home, stack.addresses, config).serving() as worker:
             yield worker
-
-
-@asynccontextmanager
-async def _stack(home: Path) -> AsyncIterator[Addresses]:
-    plan = StackPlan(home=home, migrate=migrate, services=(model_service(),), workers=lambda addresses: ())
-    supervisor = Supervisor(plan)
-    ready: asyncio.Future[Runtime] = asyncio.get_running_loop().create_future()
-    running = asyncio.create_task(supervisor.run(ready.set_result))
-    try:
-        await asyncio.wait((running, ready), return_when=asyncio.FIRST_COMPLETED)
-        if running.done():
-            await running
-            raise KeyboardInterrupt  # a signal came before the stack was up
-        yield ready.result().addresses
-    finally:
-        supervisor.ask_to_stop()
-        await asyncio.wait((running,))
 
 
 class Stalled(Exception):

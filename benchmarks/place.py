@@ -81,6 +81,14 @@ async def stack(home: Path) -> AsyncIterator[Place]:
     plan = StackPlan(
         home=home, migrate=migrate, services=(model_service(),), workers=lambda addresses: workers(home, addresses)
     )
+    async with supervised(plan) as runtime:
+        pids = {each.name.removesuffix("-worker"): each.pid for each in runtime.processes}
+        yield Place(home=home, addresses=runtime.addresses, pids={name: pids[name] for name in QUEUES})
+
+
+@asynccontextmanager
+async def supervised(plan: StackPlan) -> AsyncIterator[Runtime]:
+    """What the plan starts, for the length of the block. Raises `StackError`."""
     supervisor = Supervisor(plan)
     ready: asyncio.Future[Runtime] = asyncio.get_running_loop().create_future()
     running = asyncio.create_task(supervisor.run(ready.set_result))
@@ -89,9 +97,7 @@ async def stack(home: Path) -> AsyncIterator[Place]:
         if running.done():
             await running
             raise KeyboardInterrupt  # a signal came before the stack was up
-        runtime = ready.result()
-        pids = {each.name.removesuffix("-worker"): each.pid for each in runtime.processes}
-        yield Place(home=home, addresses=runtime.addresses, pids={name: pids[name] for name in QUEUES})
+        yield ready.result()
     finally:
         supervisor.ask_to_stop()
         await asyncio.wait((running,))
