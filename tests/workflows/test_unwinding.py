@@ -70,6 +70,11 @@ turns:
 POLICY = '\n[agents.default.policy]\non_abort = "{}"\n'
 
 
+def by_turn(done: list[str]) -> list[str]:
+    """What RESERVE_AND_PAY did: the two calls of its first turn run beside each other, in either order."""
+    return [*sorted(done[:2]), *done[2:]]
+
+
 async def sagas(house: House) -> list[str]:
     return [row["state"] for row in await house.rows("SELECT state FROM holdfast.saga ORDER BY opened_at")]
 
@@ -116,7 +121,7 @@ async def test_an_aborted_request_is_undone_newest_first_and_everybody_is_told(
         await house.until_asked(session)
         await house.holdfast.abort(session, by="ann", reason="wrong week")
         told = await idle_because(house, session, "undone")
-        assert runs() == ["reserve seat", "look roof", "reserve bed", "release bed", "release seat"]
+        assert by_turn(runs()) == ["look roof", "reserve seat", "reserve bed", "release bed", "release seat"]
         assert told == "aborted by ann: wrong week; undone: 2.1 reserve, 1.1 reserve; nothing stands"
         assert await sagas(house) == ["ABORTED"]
         (unwind,) = await children(house, session)
@@ -213,7 +218,7 @@ async def test_a_policy_that_keeps_commits_what_an_aborted_request_did(open_hous
         await house.until_asked(session)
         await house.holdfast.abort(session, by="ann")
         assert await idle_because(house, session, "aborted") == "aborted by ann; policy keeps what was done"
-        assert runs() == ["reserve seat", "look roof", "reserve bed"]
+        assert by_turn(runs()) == ["look roof", "reserve seat", "reserve bed"]
         assert await sagas(house) == ["COMMITTED"]
         assert await children(house, session) == []
 
@@ -227,7 +232,7 @@ async def test_a_policy_that_asks_leaves_an_aborted_request_to_a_person(
         await house.until_asked(session)
         await house.holdfast.abort(session, by="ann")
         await idle_because(house, session, "until a person says whether to undo or keep it")
-        assert runs() == ["reserve seat", "look roof", "reserve bed"]
+        assert by_turn(runs()) == ["look roof", "reserve seat", "reserve bed"]
         (saga,) = await house.rows("SELECT state, reason FROM holdfast.saga")
         assert (saga["state"], saga["reason"]) == ("HELD", "policy asks: undo or keep?")
         assert await children(house, session) == []
@@ -242,7 +247,7 @@ async def test_interrupting_and_closing_keep_what_was_done(
         await house.until_asked(session)
         await getattr(house.holdfast, command)(session, by="ann")
         await house.until(session, "idle" if command == "interrupt" else "completed")
-        assert runs() == ["reserve seat", "look roof", "reserve bed"]
+        assert by_turn(runs()) == ["look roof", "reserve seat", "reserve bed"]
         assert await sagas(house) == ["COMMITTED"]
         assert await children(house, session) == []
 
