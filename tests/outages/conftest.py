@@ -43,7 +43,16 @@ turns:
   - calls: [{tool: look, input: {what: parcel}}, {tool: move, input: {what: parcel}}]
   - text: "look: {{ outcome.look }}, move: {{ outcome.move }}"
 """
-JOBS = [*(JOB.format(tool=tool) for tool in ("look", "pay", "move")), BOTH]
+BESIDE = """
+name: beside
+description: A read beside a payment that a person is asked about.
+example: beside
+match: '^beside'
+turns:
+  - calls: [{tool: look, input: {what: parcel}}, {tool: pay, input: {what: parcel}}]
+  - text: "look: {{ outcome.look }}"
+"""
+JOBS = [*(JOB.format(tool=tool) for tool in ("look", "pay", "move")), BOTH, BESIDE]
 
 CONFIG = """
 [agents.default]

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from tests.conftest import execute
 from tests.outages.conftest import Bench
+from tests.waiting import until
 
 
 class Backup:
@@ -137,3 +138,29 @@ async def test_a_message_stored_in_an_older_postgres_is_stored_again_by_sending_
     last = (await bench.house.model.received(5))[-1]
     said = [str(message["content"]) for message in last.body["messages"]]
     assert sum("hello again" in each for each in said) == 2
+
+
+async def test_a_result_that_an_older_postgres_lacks_is_never_told_as_nothing(bench: Bench) -> None:
+    backup = Backup(bench)
+    session = await bench.house.start("beside")
+    asked = await bench.house.until_asked(session)
+    await bench.until_run()
+    await backup.take()  # in which `look` is still under way
+    bench.let_answer()
+
+    async def recorded() -> bool:
+        (row,) = await bench.house.rows("SELECT state FROM holdfast.effect WHERE tool = 'look'")
+        return bool(row["state"] == "DONE")
+
+    await until(recorded, "the result of look")
+    await backup.restore()
+    await bench.house.holdfast.decide(session, asked["call"], approve=False, digest=asked["digest"], by="bob")
+    await bench.shows(session, "Postgres is older than this session")
+    assert bench.house.model.count == 1
+
+    await backup.undo()
+    await bench.house.holdfast.look_again(session, by="ann")
+    last = (await bench.house.model.received(2))[-1]
+    assert "parcel is fine" in str(last.body["messages"][-1]["content"])
+    await bench.house.until(session, "idle")
+    assert bench.runs == ["look parcel"]
