@@ -1,14 +1,16 @@
-"""One side in one round: a session that has the worker to itself, then many sessions at once."""
+"""One side in one round: sessions that have everything to themselves, and many at once."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from statistics import median, median_low
 
 import psutil
+from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client
 
 from benchmarks.billing import actions
@@ -23,7 +25,7 @@ STALL_S = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Lone:
-    """One session. `actions_besides`: what its beginning and its end add to those of its turns."""
+    """Sessions one after the other. `actions_besides`: what the start and end of one add to those of its turns."""
 
     turn_s: float
     events_per_turn: int
@@ -74,27 +76,26 @@ class Round:
         )
 
 
-async def run_round(place: Place, side: Contender, client: Client, *, sessions: int, turns: int) -> Round:
-    return Round(
-        lone=await _lone(side, client, turns),
-        burst=await _burst(place, side, client, sessions, turns),
-    )
+async def lone_session(side: Contender, client: Client, turns: int) -> list[HistoryEvent]:
+    """The events of one session that has everything to itself."""
+    return await events_of(client, await side.run(turns))
 
 
-async def _lone(side: Contender, client: Client, turns: int) -> Lone:
-    events = await events_of(client, await side.run(turns))
-    costs = costs_in(events, side.model_activity)
+def lone(side: Contender, sessions: Sequence[Sequence[HistoryEvent]]) -> Lone:
+    """What their turns cost."""
+    costs = [cost for events in sessions for cost in costs_in(events, side.model_activity)]
     in_turns = sum(cost.actions for cost in costs)
     return Lone(
         turn_s=median(cost.seconds for cost in costs),
         events_per_turn=median_low(cost.events for cost in costs),  # one that timed out has more
         size_per_turn=median(cost.size for cost in costs),
         actions_per_turn=in_turns / len(costs),
-        actions_besides=actions(events) - in_turns,
+        actions_besides=(sum(actions(events) for events in sessions) - in_turns) / len(sessions),
     )
 
 
-async def _burst(place: Place, side: Contender, client: Client, sessions: int, turns: int) -> Burst:
+async def run_burst(place: Place, side: Contender, client: Client, *, sessions: int, turns: int) -> Burst:
+    """So many sessions at once."""
     worker = psutil.Process(place.pids[side.worker])
     stored = await written(place.addresses.migrate_dsn)
     cpu, all_cpu, began = _cpu(worker), _cpu_of_all(), time.monotonic()

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import mean, median
 
+from temporalio.api.history.v1 import HistoryEvent
+
 from benchmarks import idle, long_session, statements, viewers
-from benchmarks.bursts import Round, run_round
+from benchmarks.bursts import Round, lone, lone_session, run_burst
 from benchmarks.contenders import Bare, Contender, Own
 from benchmarks.long_session import LongSession, Turn
 from benchmarks.place import QUEUES, Place
@@ -33,6 +35,10 @@ class Plan:
     rounds: int = 3
     sessions: int = 50
     turns: int = 20
+    alone: int = 3
+    """Sessions of each side in each round that have everything to themselves."""
+    settle_s: float = 20
+    """Before those: what a burst leaves behind in Temporal, timers above all, is over by then."""
     late_turn: int = BAR_TURN
     around: int = 10
     """What a turn of the long session costs is the median of those this near to it."""
@@ -99,8 +105,15 @@ async def _rounds(
         await asyncio.gather(*(side.run(2) for _ in range(min(plan.sessions, WARM_UPS))))
     measured: dict[str, list[Round]] = {side.name: [] for side in sides}
     for number in range(plan.rounds):
-        for side in sides if number % 2 == 0 else reversed(sides):
-            found = await run_round(place, side, holdfast.temporal, sessions=plan.sessions, turns=plan.turns)
+        order = sides if number % 2 == 0 else sides[::-1]
+        await asyncio.sleep(plan.settle_s)
+        alone: dict[str, list[list[HistoryEvent]]] = {side.name: [] for side in sides}
+        for _ in range(plan.alone):
+            for side in order:
+                alone[side.name].append(await lone_session(side, holdfast.temporal, plan.turns))
+        for side in order:
+            burst = await run_burst(place, side, holdfast.temporal, sessions=plan.sessions, turns=plan.turns)
+            found = Round(lone=lone(side, alone[side.name]), burst=burst)
             measured[side.name].append(found)
             tell(f"round {number + 1} of {plan.rounds}, {side.name}: {found}")
         load.append(os.getloadavg()[0])

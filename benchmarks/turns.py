@@ -25,7 +25,7 @@ from holdfast_workers.stack.errors import StackError
 OUTPUT = Path(__file__).with_name("results.json")
 TURNS = Path(__file__).with_name("turns.csv")
 DOCS = Path(__file__).parent.parent / "docs"
-QUICK = Plan(rounds=1, sessions=15, turns=10, late_turn=40, idle_sessions=50, pieces=50)
+QUICK = Plan(rounds=1, sessions=15, turns=10, alone=1, settle_s=0, late_turn=40, idle_sessions=50, pieces=50)
 """Under a minute: enough to see that it works, not to compare."""
 CHOSEN = ("rounds", "sessions", "turns", "late_turn", "idle_sessions")
 

@@ -26,7 +26,18 @@ from holdfast_workers.stack.ports import free_port
 from holdfast_workers.stack.processes import ChildProcess, ProcessSpec, together
 from holdfast_workers.stack.runtime import Addresses
 
-SMALLEST = Plan(rounds=1, sessions=2, turns=2, late_turn=4, around=1, idle_sessions=2, pieces=5, many_viewers=2)
+SMALLEST = Plan(
+    rounds=1,
+    sessions=2,
+    turns=2,
+    alone=1,
+    settle_s=0,
+    late_turn=4,
+    around=1,
+    idle_sessions=2,
+    pieces=5,
+    many_viewers=2,
+)
 
 
 @pytest.fixture
