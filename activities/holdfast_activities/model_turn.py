@@ -27,6 +27,7 @@ from holdfast_activities.incoming import incoming_messages
 from holdfast_activities.lease import beating
 from holdfast_activities.messages_api.counting import TokenCounter
 from holdfast_activities.messages_api.request import model_asked
+from holdfast_activities.messages_api.steps import StepsTaken
 from holdfast_activities.planned_calls import ToolBook
 from holdfast_activities.retries import busy, later, spread
 from holdfast_activities.turn_attempt import MAX_ATTEMPTS, ChunkSink, TurnAttempt
@@ -74,6 +75,7 @@ class ModelTurns:
         self._ledger = ledger
         self._client = client
         self._counter = TokenCounter(client)
+        self._steps = StepsTaken()
         self._book = book
         self._chunks = chunks
         self._worker = worker
@@ -119,6 +121,7 @@ class ModelTurns:
                 ledger=self._ledger,
                 client=self._client,
                 counter=self._counter,
+                steps=self._steps,
                 book=self._book,
                 chunks=self._chunks,
                 prices=self._prices,

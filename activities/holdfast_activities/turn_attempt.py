@@ -33,6 +33,7 @@ from holdfast_activities.messages_api.failures import Failure, classify, too_lon
 from holdfast_activities.messages_api.keeping import head_of, kept_blocks, said_blocks
 from holdfast_activities.messages_api.reader import read_answer
 from holdfast_activities.messages_api.request import ModelRequest, build_request, model_asked
+from holdfast_activities.messages_api.steps import StepsTaken
 from holdfast_activities.planned_calls import Plan, ToolBook, plan_calls
 from holdfast_activities.recording import until_recorded
 from holdfast_activities.retries import backoff, later, spread, superseded
@@ -72,6 +73,7 @@ class TurnAttempt:
     ledger: Ledger
     client: ModelClient
     counter: TokenCounter
+    steps: StepsTaken
     book: ToolBook
     chunks: ChunkSink
     prices: PriceTable | None
@@ -127,6 +129,7 @@ class TurnAttempt:
             final=self.request.final,
             summary=self.request.summary,
             counted=counted,
+            earlier=self.steps,
         )
 
     async def _stream(self, halt: Halt) -> Exception | None:

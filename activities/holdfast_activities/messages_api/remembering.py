@@ -13,6 +13,7 @@ from typing import Any
 from holdfast.memory import Memory
 from holdfast.messages import SUMMARY_ID
 from holdfast.states import CallStatus
+from holdfast_activities.messages_api.steps import StepsTaken
 from holdfast_ledger.records import StoredMessage
 
 LEFT_OUT = "(Earlier messages of this conversation were left out to save room.)"
@@ -36,15 +37,23 @@ class Remembered:
     """A request of more tokens than this is to be made shorter before it is sent. None: it could not be."""
 
 
-def remembered(transcript: Sequence[StoredMessage], memory: Memory, counted: int | None = None) -> Remembered:
+def remembered(
+    transcript: Sequence[StoredMessage],
+    memory: Memory,
+    counted: int | None = None,
+    earlier: StepsTaken | None = None,
+) -> Remembered:
     """Apply the strategy to all messages up to the turn's head, oldest first.
 
     Args:
         counted: tokens of the request without this step; it did not fit, so another step is taken for it.
+        earlier: what is known of earlier turns' steps; changes how long this takes, and nothing else.
     """
     match memory.strategy:
         case "window" | "prune_results":
-            steps = _Steps.taken(transcript, memory, counted)
+            steps = (earlier or StepsTaken()).up_to(transcript, memory)
+            if counted is not None:
+                steps.before_turn(counted)
             kept = (_window if memory.strategy == "window" else _pruned)(transcript, steps.boundary)
             return replace(kept, known=steps.known, room_above=steps.room_above)
         case "summarise":
@@ -52,78 +61,6 @@ def remembered(transcript: Sequence[StoredMessage], memory: Memory, counted: int
             return _shortened(kept, counted)
         case "full" | "api":
             return Remembered(messages=tuple(transcript), known=_last_count(transcript))
-
-
-class _Steps:
-    """The steps that a window or pruning took so far, and where they put the boundary."""
-
-    def __init__(self, memory: Memory) -> None:
-        self._above = memory.above
-        self._down_to = memory.down_to
-        self._window = memory.strategy == "window"
-        self.boundary = 0
-        """Index of the oldest message that the last step left as it is: an answer, or 0 before the first step."""
-        self.known: int | None = None
-        """See `Remembered`. A step changes it to nobody knows what."""
-        self._before = 0
-        self._grown = 0
-        """Tokens added since the last step."""
-        self._answers: list[tuple[int, int]] = []
-        """Those behind the boundary: index, and the tokens that it and what came before it added."""
-
-    @classmethod
-    def taken(cls, transcript: Sequence[StoredMessage], memory: Memory, counted: int | None) -> _Steps:
-        steps = cls(memory)
-        for index, message in enumerate(transcript):
-            if message.role != "assistant" or message.context is None:
-                continue
-            if message.counted is not None:
-                steps.before_turn(message.counted)
-            steps.after_turn(index, message.context)
-        if counted is not None:
-            steps.before_turn(counted)
-        return steps
-
-    @property
-    def room_above(self) -> int | None:
-        if not self._answers or self.boundary == self._answers[-1][0]:
-            return None
-        if self.known is None:
-            return self._above  # the provider's cache is lost already, so another step costs nothing
-        return max(self._above, self.known + self._patience - self._grown)
-
-    @property
-    def _patience(self) -> int:
-        """Where a step makes less room than it should, the next one waits: each costs the provider's cache."""
-        return self._above - self._down_to
-
-    def after_turn(self, index: int, context: int) -> None:
-        """Take in an answer; the step it leads to is taken before the next turn."""
-        added = max(context - self._before, 0)
-        self._before = self.known = context
-        self._grown += added
-        self._answers.append((index, added))
-        if context > self._above and self._grown > self._patience:
-            self._step(self._down_to)
-
-    def before_turn(self, counted: int) -> None:
-        """What came after the newest answer made the request too long."""
-        self._step(-1 if self.known is None else self._down_to - (counted - self.known))
-
-    def _step(self, down_to: int) -> None:
-        """Move the boundary so that no more tokens than these are kept, but for the newest answer."""
-        if not self._answers:
-            return
-        self.boundary, kept = self._answers[-1]
-        for index, added in reversed(self._answers[:-1]):
-            if kept + added > down_to:
-                break
-            self.boundary, kept = index, kept + added
-        self._answers = [each for each in self._answers if each[0] >= self.boundary]
-        self._grown = 0
-        self.known = None
-        if self._window:
-            self._before = kept  # else the rest is still sent, shorter by nobody knows how much
 
 
 def _shortened(kept: Remembered, counted: int | None) -> Remembered:

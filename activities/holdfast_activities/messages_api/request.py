@@ -18,6 +18,7 @@ from holdfast.ids import Digest, canonical, digest
 from holdfast.memory import Memory
 from holdfast_activities.messages_api.conversation import alternate
 from holdfast_activities.messages_api.remembering import remembered
+from holdfast_activities.messages_api.steps import StepsTaken
 from holdfast_ledger.records import StoredMessage
 
 TOOL_RESULTS_ARE_DATA = (
@@ -66,6 +67,7 @@ def build_request(
     final: str | None = None,
     summary: bool = False,
     counted: int | None = None,
+    earlier: StepsTaken | None = None,
 ) -> ModelRequest:
     """Turn the transcript into a Messages API request.
 
@@ -74,9 +76,10 @@ def build_request(
         final: why this is the last, tool-free turn; None for an ordinary one.
         summary: the last message asks for a summary of the conversation; no tools then either.
         counted: tokens of this request where it turned out too long; the agent's memory makes it shorter.
+        earlier: see `remembered`.
     """
     agent = catalogue.agent
-    kept = remembered(transcript, agent.memory, counted)
+    kept = remembered(transcript, agent.memory, counted, earlier)
     note = FINAL.format(reason=final) if final is not None else None
     messages = alternate(kept.messages, note=note)
     params: Json = {

@@ -15,6 +15,7 @@ from holdfast.ids import canonical
 from holdfast.memory import Memory
 from holdfast_activities.messages_api.remembering import LEFT_OUT, remembered
 from holdfast_activities.messages_api.request import CONTEXT_MANAGEMENT_BETA, build_request
+from holdfast_activities.messages_api.steps import Steps, StepsTaken
 from holdfast_ledger.records import StoredMessage
 
 OVERHEAD = 300
@@ -116,6 +117,34 @@ def test_a_step_taken_for_what_was_counted_stays_taken(memory: Memory) -> None:
     after = remembered([*before, answer], memory)
     assert after.messages[: len(made.messages)] == made.messages
     assert remembered([*before, replace(answer, counted=None)], memory).messages != after.messages
+
+
+@pytest.mark.parametrize("memory", [WINDOW, PRUNE])
+def test_steps_that_are_gone_on_from_are_those_taken_afresh(memory: Memory) -> None:
+    earlier = StepsTaken()
+    for number, transcript in enumerate(conversation(memory, requests=12, calls=4)):
+        for counted in (None, 9000, None):  # an attempt, what was too long for it, and the next attempt
+            afresh = remembered(transcript, memory, counted)
+            assert remembered(transcript, memory, counted, earlier) == afresh
+        if number % 7 == 0:  # a branch that a reset left
+            fork = [*transcript[:-1], replace(transcript[-1], head=f"{number} on another branch")]
+            assert remembered(fork, memory, None, earlier) == remembered(fork, memory)
+
+
+def test_a_turn_goes_through_what_is_new_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    *_, before, after = conversation(WINDOW, requests=200, calls=0)
+    earlier, gone_through = StepsTaken(), 0
+    remembered(before, WINDOW, None, earlier)
+    take_in = Steps.take_in
+
+    def counting(steps: Steps, index: int, message: StoredMessage) -> None:
+        nonlocal gone_through
+        gone_through += 1
+        take_in(steps, index, message)
+
+    monkeypatch.setattr(Steps, "take_in", counting)
+    remembered(after, WINDOW, None, earlier)
+    assert gone_through == len(after) - len(before) == 2
 
 
 @pytest.mark.parametrize("memory", [WINDOW, PRUNE], ids=lambda memory: memory.strategy)
