@@ -18,21 +18,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console
 from temporalio.api.enums.v1 import EventType, TimeoutType
 from temporalio.api.history.v1 import HistoryEvent
-from temporalio.service import RPCError
 
 from benchmarks.crowd_results import Delays, Gathered, Memory, Phase, Restarted, Results, table
+from benchmarks.judged import judge
 from benchmarks.one_worker import QUEUE, OneWorker, Stalled, one_worker, until
 from benchmarks.results import Machine
-from holdfast.errors import HoldfastError
 from holdfast.states import EffectState
 from holdfast_ledger.standing import read_standing
 from holdfast_ledger.verify import verify_all
 from holdfast_ledger.views import Approval
 from holdfast_workers.client import Holdfast
-from holdfast_workers.stack.errors import StackError
 
 OUTPUT = Path(__file__).with_name("crowd.json")
 CONFIG = """
@@ -304,7 +301,7 @@ async def run(plan: Plan) -> Results:
         return await measure(worker, plan, lambda line: print(line, file=sys.stderr, flush=True))
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.crowd", description="Many sessions that wait for approval.")
     parser.add_argument("--sessions", type=int, default=Plan.sessions, help="that wait at the same time")
     parser.add_argument("--rate", type=float, default=Plan.rate, help="decisions a second in the steady phases")
@@ -312,19 +309,8 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=OUTPUT, help="where the numbers go")
     options = parser.parse_args()
     plan = Plan(sessions=options.sessions, rate=options.rate, seconds=options.seconds)
-    try:
-        found = asyncio.run(run(plan))
-    except (StackError, HoldfastError, RPCError, Stalled) as error:
-        print(f"crowd: not finished. {error}", file=sys.stderr)
-        return 1
-    options.output.write_text(found.model_dump_json(indent=2) + "\n")
-    Console(width=120).print(table(found))
-    for bar in found.missed:
-        print(f"missed: {bar}", file=sys.stderr)
-    return 1 if found.missed else 0
+    judge("crowd", run(plan), output=options.output, table=table)
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    os._exit(code)  # a process that used a Temporal client can abort while Python exits (sdk-python issue 300)
+    main()

@@ -26,13 +26,8 @@ class TurnCost:
     """The session continued as new in it."""
 
 
-async def turn_costs(client: Client, workflow_id: str, model_activity: str) -> list[TurnCost]:
-    """The costs of all turns but the last, which ends otherwise, over all runs of the workflow's chain."""
-    return costs_in(await events_of(client, workflow_id), model_activity)
-
-
 def costs_in(events: Sequence[HistoryEvent], model_activity: str) -> list[TurnCost]:
-    """The same, of events that were read before."""
+    """The costs of all turns but the last, which ends otherwise."""
     begins = [index for index, event in enumerate(events) if _schedules(event, model_activity)]
     return [_cost(events[begin:end], events[end]) for begin, end in pairwise(begins)]
 

@@ -6,7 +6,6 @@ The first and the last messages are sent each when the one before was answered, 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import sys
 import time
@@ -17,19 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-from rich.console import Console
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
-from temporalio.service import RPCError
 
+from benchmarks.judged import judge
 from benchmarks.one_worker import QUEUE, OneWorker, Stalled, one_worker, until
 from benchmarks.results import Machine
 from benchmarks.soak_results import Results, Run, Stage, middle_ms, table
-from holdfast.errors import HoldfastError
 from holdfast.states import SessionStatus
 from holdfast_ledger.verify import verify_session
 from holdfast_workers.client import Holdfast
-from holdfast_workers.stack.errors import StackError
 
 OUTPUT = Path(__file__).with_name("soak.json")
 CONFIG = """
@@ -222,7 +218,7 @@ async def run(plan: Plan) -> Results:
         return await measure(worker, plan, lambda line: print(line, file=sys.stderr, flush=True))
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.soak", description="One session, message after message.")
     parser.add_argument("--messages", type=int, default=Plan.messages)
     parser.add_argument(
@@ -231,19 +227,9 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=OUTPUT, help="where the numbers go")
     options = parser.parse_args()
     alone = min(Plan.alone, options.messages // 10)
-    try:
-        found = asyncio.run(run(Plan(messages=options.messages, alone=alone, memory=options.memory)))
-    except (StackError, HoldfastError, RPCError, Stalled) as error:
-        print(f"soak: not finished. {error}", file=sys.stderr)
-        return 1
-    options.output.write_text(found.model_dump_json(indent=2) + "\n")
-    Console(width=120).print(table(found))
-    for bar in found.missed:
-        print(f"missed: {bar}", file=sys.stderr)
-    return 1 if found.missed else 0
+    plan = Plan(messages=options.messages, alone=alone, memory=options.memory)
+    judge("soak", run(plan), output=options.output, table=table)
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    os._exit(code)  # a process that used a Temporal client can abort while Python exits (sdk-python issue 300)
+    main()

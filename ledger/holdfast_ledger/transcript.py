@@ -144,9 +144,7 @@ def _answer(turn: TurnRecord) -> StoredMessage:
         head=turn.next_head,
         role="assistant",
         turn=turn.turn,
-        content=json.loads(
-            turn.body
-        ),  # in the order of keys that it has when it is read: what is sent stays the same
+        content=json.loads(turn.body),  # its keys in the order in which they are read: what is sent stays the same
         context=turn.usage.total,
         counted=turn.counted,
         stop_reason=None if turn.stop_reason is None else parameters.clear(turn.stop_reason),

@@ -35,7 +35,7 @@ class WorkerSettings(Strict):
 
     serves: Annotated[tuple[Role, ...], BeforeValidator(_listed)] = Field(default=ROLES, min_length=1)
     cached_sessions: int = Field(default=200, ge=0)
-    """Idle sessions kept in memory: 2,000 of them in 46 MB instead of 197 at the SDK's default."""
+    """Sessions kept in memory; others are replayed when spoken to: 2,000 that wait take 68 MB (docs/scale.md)."""
     activities: int = Field(default=100, ge=1)
     """At the same time on the sessions' queue: all of them, where `[queues]` names no other."""
     model_calls: int = Field(default=100, ge=1)

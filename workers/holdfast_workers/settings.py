@@ -144,7 +144,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "HOLDFAST_CONFIG": "The agents' and tools' file; the default is `./holdfast.toml` where there is one.",
     "HOLDFAST_DSN": "Postgres, as a member of the role `holdfast_app`.",
     "HOLDFAST_MIGRATE_DSN": "Postgres as the schema's owner, for `holdfast db migrate` alone.",
-    "HOLDFAST_PGBOUNCER": "`true` where the DSN leads through PgBouncer in transaction mode.",
+    "HOLDFAST_PGBOUNCER": "`true` where the DSN leads through PgBouncer in transaction mode; watchers poll then.",
     "HOLDFAST_TASK_QUEUE": "The queue that sessions start on and workers poll.",
     "HOLDFAST_FAIRNESS": "Among whom workers' time is shared: `off`, `tenant` or `user`.",
     "HOLDFAST_MASTER_KEYS": "Master keys, `ID:BASE64` of 32 bytes, the newest first: new sessions are encrypted.",

@@ -171,6 +171,18 @@ async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
     sink.close()
 
 
+WEATHER = """
+name: weather
+description: Looks the weather up, again and again.
+example: the weather
+match: weather
+turns:
+  - calls: [{tool: lookup, input: {city: Paris}}]
+    repeat: 50
+"""
+"""For test modules to import as their `SCRIPT`."""
+
+
 @pytest.fixture
 async def wire(database: Any) -> AsyncIterator[Wire]:
     parts = urlsplit(database.dsn)

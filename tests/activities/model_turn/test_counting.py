@@ -16,17 +16,9 @@ from holdfast_activities.messages_api.request import ModelRequest
 from holdfast_activities.messages_api.sent import sent_in
 from holdfast_cli.context import told
 
-from .conftest import environment
+from .conftest import WEATHER, environment
 
-SCRIPT = """
-name: weather
-description: Looks the weather up, again and again.
-example: the weather
-match: weather
-turns:
-  - calls: [{tool: lookup, input: {city: Paris}}]
-    repeat: 50
-"""
+SCRIPT = WEATHER
 WINDOW = Memory(strategy="window", above=2000, down_to=600)
 LONG = "much to read " * 500
 """More than 1,600 tokens as the scripted model counts."""

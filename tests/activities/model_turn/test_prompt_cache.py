@@ -10,15 +10,9 @@ import pytest
 from holdfast.memory import Memory
 from holdfast_ledger.store import Ledger
 
-SCRIPT = """
-name: weather
-description: Looks the weather up, again and again.
-example: the weather
-match: weather
-turns:
-  - calls: [{tool: lookup, input: {city: Paris}}]
-    repeat: 50
-"""
+from .conftest import WEATHER
+
+SCRIPT = WEATHER
 TURNS = 10
 STEPS = {"full": 0, "window": 3, "prune_results": 3}
 
