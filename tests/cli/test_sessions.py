@@ -46,20 +46,20 @@ async def test_run_as_json_lines_tells_everything_with_documented_fields(cli):
 
 
 async def test_start_prints_the_id_and_the_same_start_again_is_the_same_session(cli):
-    first = await cli("start", "hello", "--id", "case-1", "-q")
-    again = await cli("start", "hello", "--id", "case-1", "--json")
-    assert first.out == "case-1\n"
+    first = await cli("start", "hello", "--id", "said-twice", "-q")
+    again = await cli("start", "hello", "--id", "said-twice", "--json")
+    assert first.out == "said-twice\n"
     assert again.code == 0
-    assert again.json["session_id"] == "case-1"
+    assert again.json["session_id"] == "said-twice"
     assert again.json["fresh"] is False
     assert "exists already" in again.err
 
 
 async def test_an_id_used_for_another_start_is_refused(cli):
-    await cli("start", "hello", "--id", "case-1")
-    other = await cli("start", "goodbye", "--id", "case-1")
+    await cli("start", "hello", "--id", "taken")
+    other = await cli("start", "goodbye", "--id", "taken")
     assert other.code == 2
-    assert "case-1" in other.err
+    assert "taken" in other.err
 
 
 async def test_a_message_comes_from_a_file(cli, tmp_path):
@@ -262,12 +262,12 @@ async def test_a_closed_session_takes_nothing_more(cli):
 
 
 async def test_ids_may_be_shortened_while_they_are_unique(cli):
-    for name in ("case-1", "case-2", "other"):
+    for name in ("short-1", "short-2", "brief"):
         await cli("start", "hello", "--id", name)
-    assert (await cli("session", "show", "ot", "--json")).json["session_id"] == "other"
-    ambiguous = await cli("session", "show", "case")
+    assert (await cli("session", "show", "br", "--json")).json["session_id"] == "brief"
+    ambiguous = await cli("session", "show", "short")
     assert ambiguous.code == 2
-    assert "case-1" in ambiguous.err
+    assert "short-1" in ambiguous.err
     missing = await cli("session", "show", "nothing")
     assert missing.code == 3
 

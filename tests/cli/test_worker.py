@@ -85,10 +85,10 @@ async def test_a_worker_whose_namespace_does_not_exist_says_so(idle_cli: Cli) ->
 
 
 async def test_a_command_in_a_namespace_that_does_not_exist_says_so(idle_cli: Cli) -> None:
-    done = await idle_cli("start", "hello", "--id", "case-1", "--namespace", "nowhere")
+    done = await idle_cli("start", "hello", "--id", "no-namespace", "--namespace", "nowhere")
     assert done.code == Exit.FAILED
     assert "no namespace `nowhere`" in done.err
-    assert (await idle_cli("start", "hello", "--id", "case-1")).code == Exit.DONE  # nothing was used up
+    assert (await idle_cli("start", "hello", "--id", "no-namespace")).code == Exit.DONE  # nothing was used up
 
 
 async def test_a_worker_refuses_a_lease_shorter_than_three_renewals_at_its_start(

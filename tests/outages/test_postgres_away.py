@@ -7,6 +7,23 @@ import asyncio
 import pytest
 
 from tests.outages.conftest import Bench, said
+from tests.waiting import until
+
+
+async def test_a_session_that_ends_while_postgres_is_away_is_closed_when_it_is_back(bench: Bench) -> None:
+    session = await bench.house.start("hello")
+    await bench.house.until(session, "idle")
+    async with bench.own.postgres.away():
+        await bench.house.holdfast.close_session(session, by="ann")
+
+        async def waits() -> bool:
+            told = (await bench.house.handle(session).describe()).raw_description
+            return [each.activity_id for each in told.pending_activities] == ["close"]
+
+        await until(waits, "the session to wait as an ordinary activity")
+    await bench.house.until(session, "completed")
+    closed = [entry for entry in await bench.house.entries(session) if entry["kind"] == "session_closed"]
+    assert len(closed) == 1
 
 
 async def test_a_write_that_landed_while_postgres_was_away_is_recorded_when_it_is_back(bench: Bench) -> None:

@@ -105,9 +105,7 @@ async def test_model_calls_and_tools_run_on_their_own_queues(
     async with open_house(WRITE, config=config) as house:
         session = await house.start("write")
         await house.until(session, "idle")
-        main = house.settings.task_queue
         assert await queues_of(house, session) == {
-            "open": main,
             "turn-1": queues.model,
             "turn-1.1.write_file": queues.tools,
             "turn-1.2.share": queues.tools,
@@ -192,12 +190,11 @@ async def test_a_worker_of_ones_own_with_the_plugin_serves_the_other_queues_too(
     open_house: OpenHouse, config: str, queues: Queues
 ) -> None:
     async with open_house(WRITE, config=config, work=False) as house:
-        queue = house.settings.task_queue
         for _ in range(2):  # the companions of the first are gone when it is: the second has its own
-            async with Worker(house.temporal, task_queue=queue):
+            async with Worker(house.temporal, task_queue=house.settings.task_queue):
                 session = await house.start("write")
                 await house.until(session, "idle")
-        assert {queue, queues.model, queues.tools} == set((await queues_of(house, session)).values())
+        assert {queues.model, queues.tools} == set((await queues_of(house, session)).values())
 
 
 async def test_a_worker_that_cannot_serve_what_it_is_told_says_so_and_ends(open_house: OpenHouse) -> None:

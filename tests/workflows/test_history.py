@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
@@ -66,7 +67,17 @@ async def test_a_turn_takes_one_activity_for_the_model_and_one_per_call(open_hou
             for event in await house.history(session)
             if event.HasField("activity_task_scheduled_event_attributes")
         )
-        assert types == {"open_session": 1, "model_turn": 11, "execute_call": 10, "close_session": 1}
+        assert types == {"model_turn": 11, "execute_call": 10}
+
+
+async def test_a_session_opens_and_closes_inside_its_workflow_tasks(open_house) -> None:
+    async with open_house() as house:
+        session = await house.start("hello", close_when_idle=True)
+        await asyncio.wait_for(house.holdfast.result(session), 20)
+        happened = Counter(EventType.Name(event.event_type) for event in await house.history(session))
+        assert happened["EVENT_TYPE_ACTIVITY_TASK_SCHEDULED"] == 1, "its one turn"
+        assert happened["EVENT_TYPE_WORKFLOW_TASK_SCHEDULED"] == 2, "its start, and the turn's answer"
+        assert happened["EVENT_TYPE_MARKER_RECORDED"] == 2
 
 
 async def rested(house, session: str, *, turns: int) -> None:

@@ -24,7 +24,7 @@ from holdfast_workflows.display import Display
 from holdfast_workflows.handlers import Handlers
 from holdfast_workflows.outbox import Outbox
 from holdfast_workflows.running import RunningCalls
-from holdfast_workflows.scheduling import SHORT, options
+from holdfast_workflows.scheduling import briefly, options
 from holdfast_workflows.state import OpenCall, OpenRequest, OpenTurn, SessionState
 from holdfast_workflows.unwinding import SagaEnd, Unwinding
 
@@ -88,11 +88,7 @@ class AgentSession(Handlers):
             started_at=state.started_at,
         )
         self.display.show(SessionStatus.RUNNING)
-        plan = await workflow.execute_activity(
-            contracts.open_session,
-            opening,
-            **options("open", f"open a session of agent {state.agent}", SHORT),
-        )
+        plan = await briefly(contracts.open_session, opening, "open", f"open a session of agent {state.agent}")
         if plan.refused:
             raise ApplicationError(plan.refused, type="session_refused", non_retryable=True)
         state.plan = plan
@@ -380,11 +376,7 @@ class AgentSession(Handlers):
             at=workflow.now(),
             outbox=self.outbox.board("close"),
         )
-        await workflow.execute_activity(
-            contracts.close_session,
-            closing,
-            **options("close", f"close the session: {status}", SHORT),
-        )
+        await briefly(contracts.close_session, closing, "close", f"close the session: {status}")
         self.outbox.ended("close", told=True)
         self.display.show(status, reason)
 
