@@ -104,6 +104,10 @@ async def test_processes_of_one_worker_are_healthy_once_all_of_them_poll(idle_cl
     healthy = http_probe(f"http://127.0.0.1:{port}/healthz")
     async with idle_cli.process("worker", "start", "--processes", "2", "--health-port", str(port)) as parent:
         await until(healthy, "both to be ready", within=STARTS_WITHIN_S)
-        assert await polled(house.temporal, house.settings.task_queue) == 2
+
+        async def listed() -> bool:  # Temporal tells of a poll a little after it began
+            return await polled(house.temporal, house.settings.task_queue) == 2
+
+        await until(listed, "both to be among the pollers")
         parent.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(parent.wait(), STARTS_WITHIN_S) == 0
