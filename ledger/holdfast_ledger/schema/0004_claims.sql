@@ -73,9 +73,8 @@ BEGIN
     END IF;
     SELECT wanted INTO absent
     FROM jsonb_array_elements(messages) AS sent (m), jsonb_array_elements_text(m->'effects') AS wanted
-    WHERE NOT EXISTS (
-        SELECT FROM holdfast.effect o WHERE o.effect_id = wanted AND o.session_key = s_key AND o.state = 'DONE'
-    ) LIMIT 1;
+    LEFT JOIN holdfast.effect o ON o.effect_id = wanted
+    WHERE (o.session_key, o.state::text) IS DISTINCT FROM (s_key, 'DONE') LIMIT 1;
     IF FOUND THEN
         RETURN format('the result of effect %s, which the session has had, is not recorded', left(absent, 12));
     END IF;
@@ -162,10 +161,12 @@ DECLARE
     in_doubt boolean;
     settles boolean := coalesce(c.settles, false);
 BEGIN
-    SELECT fingerprint, state, token, nonce, lease_until, recovery, key_ttl, first_claimed_at, attempts_used,
-           doubt, outcome, args, keys_refused, semantic_key
-    INTO e FROM holdfast.effect WHERE effect_id = c.effect_id AND session_key = s_key FOR UPDATE;
-    IF NOT FOUND THEN
+    -- By its key alone, here and in the records: asked for the session as well, Postgres goes through all that the
+    -- session has as long as it has no statistics.
+    SELECT session_key, fingerprint, state, token, nonce, lease_until, recovery, key_ttl, first_claimed_at,
+           attempts_used, doubt, outcome, args, keys_refused, semantic_key
+    INTO e FROM holdfast.effect WHERE effect_id = c.effect_id FOR UPDATE;
+    IF e.session_key IS DISTINCT FROM s_key THEN
         RETURN holdfast.refused('effect_missing', format(
             'Postgres is older than this session: no turn it knows planned the effect %s', c.effect_id
         ));

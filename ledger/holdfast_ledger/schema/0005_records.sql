@@ -135,9 +135,10 @@ DECLARE
     stands bytea := p_outcome;
     moves_saga boolean := holdfast.lock_moved_saga(r.effect_id);
 BEGIN
-    SELECT kind, turn, call, saga_id, tool, tier, fingerprint, attempts_budget, attempts_used, doubt, state, token
-    INTO e FROM holdfast.effect WHERE effect_id = r.effect_id AND session_key = s_key FOR UPDATE;
-    IF NOT FOUND THEN
+    SELECT session_key, kind, turn, call, saga_id, tool, tier, fingerprint, attempts_budget, attempts_used, doubt,
+           state, token
+    INTO e FROM holdfast.effect WHERE effect_id = r.effect_id FOR UPDATE;
+    IF e.session_key IS DISTINCT FROM s_key THEN
         RAISE EXCEPTION USING ERRCODE = 'HF007', MESSAGE = format('there is no effect %s', r.effect_id);
     END IF;
     IF e.state IN ('CANCELLED', 'UNKNOWN') AND NOT moves_saga THEN  -- meanwhile: the saga's lock comes before the effect's
@@ -291,9 +292,9 @@ DECLARE
     commits boolean := false;
 BEGIN
     PERFORM FROM holdfast.saga WHERE id = r.saga_id FOR UPDATE;
-    SELECT state, token INTO e FROM holdfast.effect
-    WHERE effect_id = r.effect_id AND session_key = s_key AND kind = 'model' FOR UPDATE;
-    IF NOT FOUND THEN
+    SELECT session_key, state, token INTO e FROM holdfast.effect
+    WHERE effect_id = r.effect_id AND kind = 'model' FOR UPDATE;
+    IF e.session_key IS DISTINCT FROM s_key THEN
         RAISE EXCEPTION USING ERRCODE = 'HF007', MESSAGE = format('there is no effect %s', r.effect_id);
     END IF;
     IF e.state <> 'CLAIMED' OR e.token <> r.token THEN

@@ -29,9 +29,10 @@ DECLARE
 BEGIN
     SELECT o.* INTO g FROM holdfast.saga o
     WHERE o.id = (SELECT saga_id FROM holdfast.effect WHERE effect_id = p->>'effect_id') FOR UPDATE;
-    SELECT kind, state, token, turn, call, saga_id, tool, tier, fingerprint, pivot, doubt, recovery, lease_until
-    INTO e FROM holdfast.effect WHERE effect_id = p->>'effect_id' AND session_key = s_key FOR UPDATE;
-    IF NOT FOUND THEN
+    SELECT session_key, kind, state, token, turn, call, saga_id, tool, tier, fingerprint, pivot, doubt, recovery,
+           lease_until
+    INTO e FROM holdfast.effect WHERE effect_id = p->>'effect_id' FOR UPDATE;
+    IF e.session_key IS DISTINCT FROM s_key THEN
         RAISE EXCEPTION USING ERRCODE = 'HF007', MESSAGE = format('there is no effect %s', p->>'effect_id');
     END IF;
     IF NOT holdfast.left_in_doubt(e.state, e.doubt, e.recovery, e.lease_until, g.state)
