@@ -27,11 +27,15 @@ class FaultPoint(StrEnum):
     """It is known here alone what happened."""
     AFTER_RECORD_BEFORE_COMPLETION = "after_record_before_completion"
     """The ledger knows what happened, and Temporal does not."""
+    AFTER_OPENING_BEFORE_TASK_COMPLETION = "after_opening_before_task_completion"
+    """The session is open in the ledger, and Temporal does not know its plan: of `SESSION` alone, as the next."""
     AFTER_FLUSH_BEFORE_TASK_COMPLETION = "after_flush_before_task_completion"
-    """The ledger was told what a workflow task decided, and the task is not completed: of `SESSION` alone."""
+    """The ledger was told what a workflow task decided, and the task is not completed."""
 
 
-ATTEMPT_POINTS = tuple(point for point in FaultPoint if point is not FaultPoint.AFTER_FLUSH_BEFORE_TASK_COMPLETION)
+TASK_POINTS = (FaultPoint.AFTER_OPENING_BEFORE_TASK_COMPLETION, FaultPoint.AFTER_FLUSH_BEFORE_TASK_COMPLETION)
+"""Those inside a workflow task."""
+ATTEMPT_POINTS = tuple(point for point in FaultPoint if point not in TASK_POINTS)
 """Those that every attempt of a call or a turn passes."""
 
 MODEL = "model"

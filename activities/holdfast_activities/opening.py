@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from temporalio import activity
 
+from holdfast.catalogue import Catalogue
 from holdfast.contracts import CloseSession, FlushFacts, OpenSession, SessionPlan
 from holdfast.errors import DeclarationError
 from holdfast.guards import LEASE
@@ -73,13 +74,20 @@ class Openings:
             outbox=request.outbox,
         )
         try:
-            await self._ledger.open_session(opening)
+            standing = await self._ledger.open_session(opening)
         except SessionIdReused as error:
             return SessionPlan(refused=str(error))
+        if standing != digest:  # opened before, whereof Temporal never heard, and the agent has changed since
+            catalogue = await self._ledger.catalogue(standing)
+        self._faults(FaultPoint.AFTER_OPENING_BEFORE_TASK_COMPLETION, SESSION)
         activity.logger.info(
             "session opened",
             extra={"session_id": request.session_id, "agent": request.agent, "tools": len(catalogue.tools)},
         )
+        return self._plan(request, catalogue, standing)
+
+    def _plan(self, request: OpenSession, catalogue: Catalogue, digest: str) -> SessionPlan:
+        """What the workflow decides with."""
         memory = catalogue.agent.memory
         summarises = memory.strategy == "summarise"
         return SessionPlan(

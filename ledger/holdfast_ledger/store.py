@@ -139,8 +139,10 @@ class Ledger:
         await self.database.rows("store_content", session_id, digest, seal.seal(places.content(digest), body))
         return digest
 
-    async def open_session(self, opening: Opening) -> None:
+    async def open_session(self, opening: Opening) -> str:
         """Write the row, the catalogue and the first entry; idempotent per first_run_id.
+
+        Returns the digest of the catalogue that the session was opened with, by this call or an earlier one.
 
         Raises `SessionIdReused` when another workflow chain already used this id.
         """
@@ -161,15 +163,16 @@ class Ledger:
         # Only facts need the key before it is known what the session has: the answer brings it.
         seal = await self.vault.find(opening.session_id, ask=bool(opening.outbox))
         proposal = await self.vault.propose(opening.session_id) if seal is None else None
-        row = await self.database.row(
+        row = await self.database.one(
             "open_session",
             parameters.clear_json({**columns, **proposed(proposal), "sealed_only": self.vault.required}),
             opening.catalogue,
             ids.canonical({**columns, "started_at": opening.started_at.isoformat()}),
             *parameters.facts(opening.outbox, seal or (proposal.key if proposal else CLEAR)),
         )
-        await self.vault.took(opening.session_id, proposal, row)
+        await self.vault.took(opening.session_id, proposal, row if row["key_id"] else None)
         self._changed(opening.session_id)
+        return str(row["catalogue_digest"])
 
     async def refuse_session(self, session_id: str, reason: str, at: datetime) -> None:
         """Say that an announced session was never opened; one that was opened is left alone."""

@@ -4,7 +4,7 @@ import inspect
 import timeit
 
 from holdfast_activities.execute_call import CallExecutions
-from holdfast_activities.faults import ATTEMPT_POINTS, MODEL, FaultPoint, no_faults
+from holdfast_activities.faults import ATTEMPT_POINTS, MODEL, SESSION, FaultPoint, no_faults
 from holdfast_activities.model_turn import ModelTurns
 from holdfast_workers.plugin import HoldfastPlugin
 from holdfast_workers.temporal import connect_temporal
@@ -40,7 +40,7 @@ async def ping(ctx: ToolContext) -> str:
 """
 
 
-async def test_a_turn_and_a_call_pass_every_fault_point_in_order(open_house: OpenHouse) -> None:
+async def test_an_opening_a_turn_and_a_call_pass_every_fault_point_in_order(open_house: OpenHouse) -> None:
     passed: list[tuple[FaultPoint, str]] = []
     async with open_house(SCRIPT, config=CONFIG, work=False) as house:
         (house.settings.home / "fault_point_bench.py").write_text(TOOL.replace("{url}", house.model.url))
@@ -51,7 +51,8 @@ async def test_a_turn_and_a_call_pass_every_fault_point_in_order(open_house: Ope
             result = await house.holdfast.result(session)
 
     assert result.status == "completed"
-    assert passed == [(point, of) for of in (MODEL, "ping", MODEL) for point in ATTEMPT_POINTS]
+    opening = (FaultPoint.AFTER_OPENING_BEFORE_TASK_COMPLETION, SESSION)
+    assert passed == [opening, *((point, of) for of in (MODEL, "ping", MODEL) for point in ATTEMPT_POINTS)]
 
 
 def test_production_has_none() -> None:

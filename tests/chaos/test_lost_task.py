@@ -1,4 +1,4 @@
-"""A workflow task is lost after its facts were told: its successor decides anew, and may tell other facts."""
+"""A workflow task is lost after it told the ledger: its successor decides anew, and may tell other facts."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_a_session_goes_on_after_its_task_was_lost_and_a_person_decided_me
     async with open_house(SCRIPT, config=CONFIG, work=False) as house:
         (house.settings.home / "lost_task_bench.py").write_text(TOOL)
         session = await house.start("ring", close_when_idle=True)
-        await die_once_it_asked(house, faults)
+        await die_at(FaultPoint.AFTER_FLUSH_BEFORE_TASK_COMPLETION, house, faults)
         first = await house.until_asked(session)
         payload = {"call": first["call"], "digest": first["digest"], "by": "bob"}
         await house.handle(session).signal("deny", payload)
@@ -70,9 +70,26 @@ async def test_a_session_goes_on_after_its_task_was_lost_and_a_person_decided_me
     assert result.status == "completed"
 
 
-async def die_once_it_asked(house: House, faults: Path) -> None:
-    """Let a worker work until it told the ledger that a person is asked; Temporal never hears of it."""
-    Armory(faults).arm(Armed(1, FaultPoint.AFTER_FLUSH_BEFORE_TASK_COMPLETION, SESSION, "crash"))
+@pytest.mark.timeout(90)
+async def test_a_session_whose_first_task_was_lost_is_opened_once_and_asks_the_model_once(
+    open_house: OpenHouse, faults: Path
+) -> None:
+    async with open_house(config="", work=False) as house:
+        session = await house.start("hello", close_when_idle=True)
+        await die_at(FaultPoint.AFTER_OPENING_BEFORE_TASK_COMPLETION, house, faults)
+        assert [entry["kind"] for entry in await house.entries(session)] == ["session_opened"]
+
+        temporal = await connect_temporal(house.settings.temporal, plugins=[HoldfastPlugin(house.settings)])
+        async with build_worker(temporal, task_queue=house.settings.task_queue):
+            result = await asyncio.wait_for(house.holdfast.result(session), 40)
+        opened = [entry for entry in await house.entries(session) if entry["kind"] == "session_opened"]
+
+    assert (result.status, len(opened), house.model.count) == ("completed", 1, 1)
+
+
+async def die_at(point: FaultPoint, house: House, faults: Path) -> None:
+    """Let a worker work until it told the ledger; Temporal never hears of it."""
+    Armory(faults).arm(Armed(1, point, SESSION, "crash"))
     settings = house.settings
     worker = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "holdfast_workers.chaos.worker"),

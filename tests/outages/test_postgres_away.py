@@ -20,7 +20,7 @@ async def test_a_session_that_ends_while_postgres_is_away_is_closed_when_it_is_b
             told = (await bench.house.handle(session).describe()).raw_description
             return [each.activity_id for each in told.pending_activities] == ["close"]
 
-        await until(waits, "the session to wait as an ordinary activity")
+        await until(waits, "its end to be tried")
     await bench.house.until(session, "completed")
     closed = [entry for entry in await bench.house.entries(session) if entry["kind"] == "session_closed"]
     assert len(closed) == 1

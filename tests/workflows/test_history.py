@@ -67,17 +67,18 @@ async def test_a_turn_takes_one_activity_for_the_model_and_one_per_call(open_hou
             for event in await house.history(session)
             if event.HasField("activity_task_scheduled_event_attributes")
         )
-        assert types == {"model_turn": 11, "execute_call": 10}
+        assert types == {"model_turn": 11, "execute_call": 10, "close_session": 1}
 
 
-async def test_a_session_opens_and_closes_inside_its_workflow_tasks(open_house) -> None:
+async def test_a_session_opens_inside_the_task_that_schedules_its_first_turn(open_house) -> None:
     async with open_house() as house:
         session = await house.start("hello", close_when_idle=True)
         await asyncio.wait_for(house.holdfast.result(session), 20)
-        happened = Counter(EventType.Name(event.event_type) for event in await house.history(session))
-        assert happened["EVENT_TYPE_ACTIVITY_TASK_SCHEDULED"] == 1, "its one turn"
-        assert happened["EVENT_TYPE_WORKFLOW_TASK_SCHEDULED"] == 2, "its start, and the turn's answer"
-        assert happened["EVENT_TYPE_MARKER_RECORDED"] == 2
+        events = await house.history(session)
+        (opened,) = [event for event in events if event.event_type == EventType.EVENT_TYPE_MARKER_RECORDED]
+        first = next(event for event in events if event.HasField("activity_task_scheduled_event_attributes"))
+        task = opened.marker_recorded_event_attributes.workflow_task_completed_event_id
+        assert first.activity_task_scheduled_event_attributes.workflow_task_completed_event_id == task
 
 
 async def rested(house, session: str, *, turns: int) -> None:

@@ -60,7 +60,7 @@ async def test_a_turn_of_quick_reads_costs_at_most_7_events_and_one_for_each_fur
         session = await house.start("glance", close_when_idle=True)
         assert (await asyncio.wait_for(house.holdfast.result(session), 20)).calls == 10
         events = await house.history(session)
-        assert activities(events) == {"model_turn": 10}
+        assert activities(events) == {"model_turn": 10, "close_session": 1}
         begins = [
             index
             for index, event in enumerate(events)

@@ -24,7 +24,7 @@ from holdfast_workflows.display import Display
 from holdfast_workflows.handlers import Handlers
 from holdfast_workflows.outbox import Outbox
 from holdfast_workflows.running import RunningCalls
-from holdfast_workflows.scheduling import briefly, options
+from holdfast_workflows.scheduling import SHORT, briefly, options
 from holdfast_workflows.state import OpenCall, OpenRequest, OpenTurn, SessionState
 from holdfast_workflows.unwinding import SagaEnd, Unwinding
 
@@ -376,7 +376,12 @@ class AgentSession(Handlers):
             at=workflow.now(),
             outbox=self.outbox.board("close"),
         )
-        await briefly(contracts.close_session, closing, "close", f"close the session: {status}")
+        # No local one: a workflow task that is lost after it could decide not to close, and the ledger was told.
+        await workflow.execute_activity(
+            contracts.close_session,
+            closing,
+            **options("close", f"close the session: {status}", SHORT),
+        )
         self.outbox.ended("close", told=True)
         self.display.show(status, reason)
 

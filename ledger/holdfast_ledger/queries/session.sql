@@ -13,7 +13,7 @@ SELECT fresh, status, first_run_id FROM holdfast.register_session($1)
 SELECT holdfast.store_content($1, $2, $3)
 
 -- name: open_session
-SELECT key_id, master_id, wrapped FROM holdfast.open_session($1, $2, $3, $4, $5, $6)
+SELECT catalogue_digest, key_id, master_id, wrapped FROM holdfast.open_session($1, $2, $3, $4, $5, $6)
 
 -- name: refuse_session
 SELECT holdfast.refuse_session($1, $2, $3)

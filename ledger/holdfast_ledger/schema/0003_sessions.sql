@@ -276,8 +276,9 @@ $$;
 -- The workflow opens its session. The same chain of runs again changes nothing; another one is refused. Returns the
 -- session's wrapped key; null where its contents stand in clear. The opening entry says what the session's row says.
 CREATE FUNCTION holdfast.open_session(
-    p jsonb, p_catalogue bytea, p_body bytea, p_facts jsonb, p_digests bytea[], p_bodies bytea[]
-) RETURNS SETOF holdfast.session_key
+    p jsonb, p_catalogue bytea, p_body bytea, p_facts jsonb, p_digests bytea[], p_bodies bytea[],
+    OUT catalogue_digest text, OUT key_id text, OUT master_id text, OUT wrapped bytea
+)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, holdfast, pg_temp AS $$
 DECLARE
     s holdfast.session;
@@ -315,7 +316,9 @@ BEGIN
         );
     END IF;
     PERFORM holdfast.append_all(s.session_key, p_facts, p_digests, p_bodies);
-    RETURN QUERY SELECT * FROM holdfast.session_key k WHERE k.session_key = s.session_key;
+    SELECT k.key_id, k.master_id, k.wrapped INTO key_id, master_id, wrapped
+    FROM holdfast.session_key k WHERE k.session_key = s.session_key;
+    catalogue_digest := CASE WHEN s.first_run_id IS NULL THEN p->>'catalogue_digest' ELSE s.catalogue_digest END;
 END
 $$;
 

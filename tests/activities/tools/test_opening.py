@@ -61,6 +61,15 @@ async def test_opening_again_gives_the_same_plan(openings: Openings, owner: asyn
     assert await owner.fetchval("SELECT count(*) FROM holdfast.entry WHERE kind = 'session_opened'") == 1
 
 
+async def test_opening_again_after_its_agent_changed_gives_what_it_was_opened_with(
+    openings: Openings, ledger: Ledger, tmp_path: Path
+) -> None:
+    opened = await _open(openings)
+    deployed = Config.model_validate({"agents": {"desk": {"tools": ["write_file"]}}})
+
+    assert await _open(Openings(ledger=ledger, book=ToolBook(deployed, tmp_path))) == opened
+
+
 async def test_an_unknown_agent_is_refused_with_the_known_ones(openings: Openings) -> None:
     plan = await _open(openings, agent="dsk")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast_activities.faults import ATTEMPT_POINTS, MODEL, SESSION, FaultPoint
+from holdfast_activities.faults import ATTEMPT_POINTS, MODEL, SESSION, TASK_POINTS, FaultPoint
 from holdfast_workers.chaos.shapes import UNDO, WRITES
 
 KILLS = ("kill", "crash_at")
@@ -102,7 +102,7 @@ def _points(choice: random.Random) -> list[tuple[FaultPoint, str]]:
     """Every fault point of every kind of effect once, shuffled; drawn from as from a pack of cards."""
     pack: list[tuple[FaultPoint, str]] = [(point, of) for point in ATTEMPT_POINTS for of in (*WRITES, MODEL)]
     pack += [(point, UNDO) for point in ATTEMPT_POINTS]
-    pack += [(FaultPoint.AFTER_FLUSH_BEFORE_TASK_COMPLETION, SESSION)] * 2
+    pack += [(point, SESSION) for point in TASK_POINTS]
     # A tool inside our own transaction sends nothing.
     pack = [card for card in pack if card != (FaultPoint.AFTER_DISPATCH_BEFORE_RESPONSE, "keep_note")]
     choice.shuffle(pack)
