@@ -119,9 +119,11 @@ class Machine(Strict):
     temporalio: str
     load: tuple[float, ...]
     """One-minute load average before the run, after each round, and after it."""
+    pace_ms: tuple[float, ...] = ()
+    """`pace.pace_ms` at the same moments."""
 
     @classmethod
-    def here(cls, load: Sequence[float]) -> Self:
+    def here(cls, load: Sequence[float], pace_ms: Sequence[float] = ()) -> Self:
         return cls(
             cpu=_cpu_name(),
             cores=os.cpu_count() or 0,
@@ -130,6 +132,7 @@ class Machine(Strict):
             python=platform.python_version(),
             temporalio=version("temporalio"),
             load=tuple(round(each, 2) for each in load),
+            pace_ms=tuple(pace_ms),
         )
 
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from statistics import mean, median
 
@@ -16,6 +16,7 @@ from benchmarks import idle, long_session, statements, viewers
 from benchmarks.bursts import Round, lone, lone_session, run_burst
 from benchmarks.contenders import Bare, Contender, Own
 from benchmarks.long_session import LongSession, Turn
+from benchmarks.pace import pace_ms
 from benchmarks.place import QUEUES, Place
 from benchmarks.results import Long, Machine, Near, Range, Ratios, Results, Side, ratio
 from holdfast_workers.client import Holdfast
@@ -56,6 +57,18 @@ class Found:
     long: Mapping[str, LongSession]
 
 
+@dataclass(frozen=True)
+class State:
+    """Of the machine, at one moment after another."""
+
+    load: list[float] = field(default_factory=list)
+    pace_ms: list[float] = field(default_factory=list)
+
+    def look(self) -> None:
+        self.load.append(os.getloadavg()[0])
+        self.pace_ms.append(pace_ms())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Measured:
     rounds: Mapping[str, Sequence[Round]]
@@ -66,14 +79,15 @@ class Measured:
     idle_session_bytes: int
     began: datetime
     seconds: float
-    load: Sequence[float]
+    state: State
 
 
 async def measure(place: Place, plan: Plan, tell: Tell = lambda line: None) -> Found:
     """Everything. The stack of `place` must have nothing else to do."""
-    began, clock, load = datetime.now(UTC), time.monotonic(), [os.getloadavg()[0]]
+    began, clock, state = datetime.now(UTC), time.monotonic(), State()
+    state.look()
     async with await Holdfast.connect(place.settings(QUEUES["holdfast"])) as holdfast:
-        rounds = await _rounds(place, plan, holdfast, tell, load)
+        rounds = await _rounds(place, plan, holdfast, tell, state)
         long = await long_session.measure(place, holdfast, turns=plan.late_turn + plan.around, tell=tell)
         tell("viewers")
         one = await viewers.delays(holdfast, viewers=1, pieces=plan.pieces)
@@ -82,6 +96,7 @@ async def measure(place: Place, plan: Plan, tell: Tell = lambda line: None) -> F
         asked = await statements.per_turn(place, holdfast, turns=min(plan.turns, EARLY_TURN))
         tell(f"{plan.idle_sessions} idle sessions")
         memory = await idle.memory_per_session(place, holdfast, sessions=plan.idle_sessions)
+    state.look()
     measured = Measured(
         rounds=rounds,
         long=long,
@@ -91,15 +106,15 @@ async def measure(place: Place, plan: Plan, tell: Tell = lambda line: None) -> F
         idle_session_bytes=memory,
         began=began,
         seconds=time.monotonic() - clock,
-        load=[*load, os.getloadavg()[0]],
+        state=state,
     )
     return Found(results=_results(plan, measured), long=long)
 
 
 async def _rounds(
-    place: Place, plan: Plan, holdfast: Holdfast, tell: Tell, load: list[float]
+    place: Place, plan: Plan, holdfast: Holdfast, tell: Tell, state: State
 ) -> Mapping[str, Sequence[Round]]:
-    """All sides in each round, by their names; the order alternates. Adds to `load` after each round."""
+    """All sides in each round, by their names; the order alternates. Looks at the machine's state after each."""
     bare, own = Bare(holdfast.temporal), Own(holdfast)
     sides: tuple[Contender, ...] = (bare, own, Own(holdfast, name="inline", agent="inline"))
     for side in sides:  # first sessions load modules and open connections
@@ -118,7 +133,7 @@ async def _rounds(
             found = Round(lone=lone(side, alone[side.name]), burst=burst)
             measured[side.name].append(found)
             tell(f"round {number + 1} of {plan.rounds}, {side.name}: {found}")
-        load.append(os.getloadavg()[0])
+        state.look()
     return measured
 
 
@@ -164,7 +179,7 @@ def _results(plan: Plan, measured: Measured) -> Results:
         turns=plan.turns,
         began=measured.began,
         seconds=round(measured.seconds),
-        machine=Machine.here(measured.load),
+        machine=Machine.here(measured.state.load, measured.state.pace_ms),
     )
 
 

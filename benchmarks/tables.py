@@ -50,6 +50,9 @@ def note(found: Results) -> str:
         f"Python {machine.python}, temporalio {machine.temporalio}; {found.seconds / 60:.1f} minutes; "
         f"load average before, after each round, and at the end: {load}."
     )
+    if machine.pace_ms:
+        paces = " ".join(f"{each:.1f}" for each in machine.pace_ms)
+        said += f" The same piece of work took {paces} ms at these moments."
     if machine.load[0] > machine.cores * BUSY:
         said += " The machine was busy before it began: trust the CPU, not the throughput or the latencies."
     return said

@@ -92,6 +92,8 @@ async def test_the_smallest_run_measures_every_number(place: Place, tmp_path: Pa
     assert 0 < found.chunk_ms_p50 < 10_000
     assert 0 < found.chunk_ms_p50_many < 10_000
     assert found.machine.cores > 0
+    assert len(found.machine.pace_ms) == len(found.machine.load) == 2 + SMALLEST.rounds
+    assert all(each > 0 for each in found.machine.pace_ms)
     assert len(told) == 9
     assert_the_long_sessions_are_measured(measured)
     assert_all_is_shown(measured, tmp_path)
