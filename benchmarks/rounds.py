@@ -39,8 +39,7 @@ class Plan:
     alone: int = 3
     """Sessions of each side in each round that have everything to themselves."""
     settle_s: float = 20
-    """Before those and before each burst: what the last burst left behind in Temporal is over by then. Above all
-    timers: a heartbeat's fires 15 seconds after its activity began, and would be the next side's cost."""
+    """Before those: what a burst leaves behind in Temporal, timers above all, is over by then."""
     late_turn: int = BAR_TURN
     around: int = 10
     """What a turn of the long session costs is the median of those this near to it."""
@@ -128,7 +127,6 @@ async def _rounds(
             for side in order:
                 alone[side.name].append(await lone_session(side, holdfast.temporal, plan.turns))
         for side in order:
-            await asyncio.sleep(plan.settle_s)
             burst = await run_burst(place, side, holdfast.temporal, sessions=plan.sessions, turns=plan.turns)
             found = Round(lone=lone(side, alone[side.name]), burst=burst)
             measured[side.name].append(found)
