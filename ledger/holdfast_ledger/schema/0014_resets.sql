@@ -6,9 +6,11 @@
 CREATE FUNCTION holdfast.may_have_left(s_key uuid, c holdfast.claim) RETURNS boolean
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
-    RETURN EXISTS (
-        SELECT FROM holdfast.effect e WHERE e.session_key = s_key AND e.turn >= c.turn AND e.kind = 'call'
-    ) OR EXISTS (
+    -- The last turn that has a call, from the end of the index: asked whether there is one, Postgres may go through all.
+    RETURN coalesce((
+        SELECT e.turn FROM holdfast.effect e WHERE e.session_key = s_key AND e.kind = 'call'
+        ORDER BY e.turn DESC, e.call DESC LIMIT 1
+    ) >= c.turn, false) OR EXISTS (
         SELECT FROM holdfast.saga g
         WHERE g.session_key = s_key AND g.id <> c.saga_id AND g.state NOT IN ('COMMITTED', 'ABORTED')
     );
