@@ -19,6 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import psutil
 import pytest
+from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowHandle
 
@@ -260,6 +261,15 @@ class House:
 
     async def history(self, session_id: str) -> list[HistoryEvent]:
         return [event async for event in self.handle(session_id).fetch_history_events()]
+
+    async def events_when_it_waits(self, session_id: str) -> int:
+        """Events of its history, once that ends with the timer of its wait: then nothing moves by itself."""
+
+        async def waits() -> list[HistoryEvent]:
+            events = await self.history(session_id)
+            return events if events[-1].event_type == EventType.EVENT_TYPE_TIMER_STARTED else []
+
+        return len(await until(waits, "the session to wait", within=SETTLE_WITHIN_S))
 
     async def _until_row(self, query: str, *args: str) -> asyncpg.Record:
         connection = await asyncpg.connect(self.database.owner_dsn)

@@ -12,14 +12,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from temporalio.api.enums.v1 import EventType
-from temporalio.api.history.v1 import HistoryEvent
 
 from holdfast_cli.following.events import EVENTS
 from holdfast_cli.reference import pages
 from holdfast_cli.root import cli as root
 from holdfast_workers.stack.temporal_server import packaged_binary
-from tests.waiting import until
 
 COMMANDS = dict(pages(root, "holdfast"))
 NOWHERE = "127.0.0.1:1"
@@ -203,20 +200,9 @@ async def test_ctrl_c_detaches_and_the_session_goes_on(cli):
     assert (await cli("session", "show", session_id, "-q")).out == "waiting\n"
 
 
-async def settled_history(cli, session_id: str) -> int:
-    """Length of the history once the workflow has told that it waits, after which nothing moves by itself."""
-    marker = EventType.EVENT_TYPE_MARKER_RECORDED
-
-    async def flushed() -> list[HistoryEvent]:
-        events = await cli.house.history(session_id)
-        return events if marker in {event.event_type for event in events} else []
-
-    return len(await until(flushed, "the session to flush what it waits for"))
-
-
 async def test_a_watcher_sees_what_happens_while_it_watches_and_writes_no_history(cli):
     session_id = await cli.waiting_session()
-    before = await settled_history(cli, session_id)
+    before = await cli.house.events_when_it_waits(session_id)
     async with cli.process("attach", session_id, "--until", "idle", "-o", "jsonl") as watcher:
         lines = [json.loads(await asyncio.wait_for(watcher.stdout.readline(), 10))]
         while lines[-1]["event"] != "approval":

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from temporalio.api.enums.v1 import EventType
-
 from holdfast_ledger.watching import Told
-from tests.conftest import House
 from tests.waiting import until
 from tests.workflows.conftest import Runs
 from tests.workflows.scenarios import PAY
@@ -21,7 +18,7 @@ async def test_20_viewers_add_no_event_and_an_approval_is_decided_while_they_wat
     async with open_house(PAY, config=config) as house:
         session = await house.start("pay")
         asked = await house.until_asked(session)
-        before = await until(lambda: settled(house, session), "the session to wait")
+        before = await house.events_when_it_waits(session)
         seen: list[list[str]] = [[] for _ in range(VIEWERS)]
 
         async def watch(kinds: list[str]) -> None:
@@ -44,9 +41,3 @@ async def test_20_viewers_add_no_event_and_an_approval_is_decided_while_they_wat
         assert runs() == ["pay 500"]
         told = [entry["kind"] for entry in await house.entries(session)]
         assert all(kinds == told[: len(kinds)] for kinds in seen), "each saw all of it, in order"
-
-
-async def settled(house: House, session: str) -> int:
-    """Events of the history, once it ends with the approval's timer: then nothing moves by itself."""
-    events = await house.history(session)
-    return len(events) if events[-1].event_type == EventType.EVENT_TYPE_TIMER_STARTED else 0
