@@ -28,6 +28,27 @@ class Halt:
         if not self.called.done():
             self.called.set_result(None)
 
+    async def cuts_off(self, work: Awaitable[None]) -> None:
+        """Wait for `work`, which is cancelled once this is called: in the task of the caller, since most end by
+        themselves, and one of their own takes three rounds of the loop. Raises what it raises, but for the cancel.
+        """
+        under_way = True
+
+        def cut(_: object) -> None:
+            if under_way:
+                until_called.reschedule(0)
+
+        self.called.add_done_callback(cut)
+        try:
+            async with asyncio.timeout(None) as until_called:
+                await work
+        except TimeoutError:
+            if not until_called.expired():
+                raise
+        finally:
+            under_way = False
+            self.called.remove_done_callback(cut)
+
 
 async def wound_up(attempt: Callable[[Halt], Awaitable[Outcome | None]]) -> Outcome:
     """Run an attempt to an end of its own making, even when Temporal cancels this activity meanwhile.
@@ -36,18 +57,32 @@ async def wound_up(attempt: Callable[[Halt], Awaitable[Outcome | None]]) -> Outc
         asyncio.CancelledError: the attempt released its claim (None), or the whole process is stopping.
     """
     halt = Halt()
-    work = asyncio.ensure_future(attempt(halt))
-    while True:
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+
+    def wake(_: object = None) -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    async def to_its_end() -> Outcome | None:
         try:
-            outcome = await asyncio.shield(work)
+            return await attempt(halt)
+        finally:
+            wake()  # a round of the loop before the end of the task would
+
+    work = asyncio.ensure_future(to_its_end())
+    work.add_done_callback(wake)  # where it was cancelled before it began
+    while not work.done():
+        try:
+            await ended
         except asyncio.CancelledError:
-            if work.cancelled():
-                raise
-            halt.call(_reason())
-            continue
-        if outcome is None:
-            raise asyncio.CancelledError
-        return outcome
+            if not work.done():
+                halt.call(_reason())
+                ended = loop.create_future()
+    outcome = work.result()
+    if outcome is None:
+        raise asyncio.CancelledError
+    return outcome
 
 
 def _reason() -> HaltReason:

@@ -6,13 +6,12 @@ decided on before anything else is asked for: a whole answer wins over an interr
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 from temporalio import activity
 
@@ -136,15 +135,11 @@ class TurnAttempt:
         """Read the answer until it is whole, fails, or `halt` is called; cancelling closes the connection."""
         if halt.reason is not None:
             return None
-        reading = asyncio.create_task(self._read())
-        await asyncio.wait({reading, halt.called}, return_when=asyncio.FIRST_COMPLETED)
-        if not reading.done():
-            reading.cancel()
-            await asyncio.wait({reading})
-        if reading.cancelled():
-            return None
-        error = reading.exception()
-        return cast("Exception | None", error)
+        try:
+            await halt.cuts_off(self._read())
+        except Exception as error:
+            return error
+        return None
 
     async def _read(self) -> None:
         self.faults(FaultPoint.BEFORE_DISPATCH, MODEL)
