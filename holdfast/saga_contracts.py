@@ -294,9 +294,29 @@ class OrphanPage(Wire):
     next: str | None = None
 
 
+class EndDeadSessions(Wire):
+    """A page of the sessions that have not ended by the ledger, oldest first, after a cursor."""
+
+    task_queue: str
+    """Whose sessions."""
+    after: str | None = None
+    limit: int = 200
+
+
+class DeadSessions(Wire):
+    """`next`: where to go on; None after the last page."""
+
+    ended: tuple[str, ...] = ()
+    next: str | None = None
+
+
 class SweepInput(Wire):
     task_queue: str = ""
     """Empty: the sweeper's own."""
+    sessions_at_once: int = 200
+    """So many living sessions are looked at, those after the last sweep's: each is a question to Temporal."""
+    every_session: bool = False
+    """A person waits for it: look at all of them."""
     at_most: int = 5
     at_most_share: float = 0.01
     """More orphans than both allow stop the sweep: that many at once is a wrong namespace before it is a loss."""
@@ -310,6 +330,10 @@ class SweepResult(Wire):
     started: tuple[str, ...] = ()
     """Sagas unwound or gone on with."""
     held: tuple[str, ...] = ()
+    ended: tuple[str, ...] = ()
+    """Sessions that died without a word, and have an end in the ledger now."""
+    next_session: str | None = None
+    """Where the next sweep goes on looking at sessions."""
     alarm: str = ""
 
 
@@ -372,6 +396,12 @@ async def end_unwind(request: EndUnwind) -> SagaState:
 @activity.defn
 async def find_orphans(request: FindOrphans) -> OrphanPage:
     """Ask Temporal, by workflow id, what became of whoever works on each unfinished saga."""
+    raise NotImplementedError
+
+
+@activity.defn
+async def end_dead_sessions(request: EndDeadSessions) -> DeadSessions:
+    """Ask Temporal what became of sessions that have not ended, and end those whose workflow is dead."""
     raise NotImplementedError
 
 

@@ -1,44 +1,21 @@
 """The `find_orphans` activity: which unfinished sagas nobody works on any more, as Temporal itself says.
 
-By workflow id and never by visibility, which lags. Read-only: what is done about an orphan is the sweep's to start.
-A Temporal that the ledger does not belong to is not asked: it was emptied, or is another one, and knows none.
+Read-only: what is done about an orphan is the sweep's to start. A Temporal that the ledger does not belong to is
+not asked: it was emptied, or is another one, and knows none.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 
 from temporalio import activity
-from temporalio.client import Client, WorkflowExecutionStatus
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.client import Client
 
 from holdfast.saga_contracts import FindOrphans, Orphan, OrphanPage, SagaInput, unwind_id
 from holdfast.states import SagaState
+from holdfast_activities.fates import DEAD, Fate, fates_of
 from holdfast_ledger.saga_records import UnfinishedSaga
 from holdfast_ledger.sagas import Sagas
-
-AT_ONCE = 16
-"""Questions to Temporal in flight."""
-DEAD = {
-    WorkflowExecutionStatus.TERMINATED: "was terminated",
-    WorkflowExecutionStatus.TIMED_OUT: "timed out",
-    WorkflowExecutionStatus.FAILED: "failed",
-    WorkflowExecutionStatus.CANCELED: "was cancelled",
-}
-
-
-@dataclass(frozen=True)
-class Fate:
-    """What Temporal says of a workflow. `status` None: it does not know it."""
-
-    status: WorkflowExecutionStatus | None
-    task_queue: str = ""
-
-    @property
-    def lives(self) -> bool:
-        return self.status in (WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.CONTINUED_AS_NEW)
 
 
 class Orphans:
@@ -58,7 +35,8 @@ class Orphans:
         if stranger := await self._stranger():
             return OrphanPage(scanned=0, alarm=stranger)
         page = await self._sagas.unfinished(after=request.after, limit=request.limit, older_than=request.older_than)
-        fates = await self._fates({one for row in page.sagas for one in (row.owner, unwind_id(row.saga_id))})
+        workers = {one for row in page.sagas for one in (row.owner, unwind_id(row.saga_id))}
+        fates = await fates_of(self._client, workers)
         judged = [
             judge(row, request.task_queue, fates[row.owner], fates[unwind_id(row.saga_id)]) for row in page.sagas
         ]
@@ -71,25 +49,6 @@ class Orphans:
             return orphan
         started = await self._sagas.input(orphan.saga_id)
         return orphan.model_copy(update={"restart": SagaInput.model_validate(started)})
-
-    async def _fates(self, workflow_ids: Iterable[str]) -> dict[str, Fate]:
-        room = asyncio.Semaphore(AT_ONCE)
-
-        async def ask(workflow_id: str) -> tuple[str, Fate]:
-            async with room:
-                return workflow_id, await self._fate(workflow_id)
-
-        return dict(await asyncio.gather(*(ask(one) for one in workflow_ids)))
-
-    async def _fate(self, workflow_id: str) -> Fate:
-        """Raises RPCError where Temporal cannot answer now: no answer is no "not found"."""
-        try:
-            found = await self._client.get_workflow_handle(workflow_id).describe()
-        except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                return Fate(None)
-            raise
-        return Fate(found.status, found.task_queue)
 
 
 def judge(row: UnfinishedSaga, task_queue: str, owner: Fate, unwinder: Fate) -> Orphan | None:

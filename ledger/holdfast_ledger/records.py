@@ -364,6 +364,14 @@ class StoredMessage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LivingSessions:
+    """A page of ids. `next` is the cursor of the one after it."""
+
+    sessions: tuple[str, ...] = ()
+    next: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Closing:
     session_id: str
     status: str

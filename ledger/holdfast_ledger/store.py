@@ -6,7 +6,7 @@ and deadlocks are retried in process.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -40,6 +40,7 @@ from holdfast_ledger.records import (
     Closing,
     Doubt,
     Granted,
+    LivingSessions,
     Opening,
     Record,
     Recorded,
@@ -291,6 +292,18 @@ class Ledger:
             return None
         seal = await self.vault.of(session_id)
         return seal.open(places.effect("result", row["effect_id"]), row["result"])
+
+    async def living_sessions(self, task_queue: str, *, after: str | None, limit: int) -> LivingSessions:
+        """Sessions of the queue that have not ended, oldest first, after a cursor."""
+        rows = await self.database.rows("living_sessions", task_queue, after, limit)
+        full = len(rows) == limit
+        return LivingSessions(
+            sessions=tuple(row["id"] for row in rows), next=str(rows[-1]["session_key"]) if full else None
+        )
+
+    async def unended(self, session_ids: Sequence[str]) -> tuple[str, ...]:
+        """Those of them that have not ended."""
+        return tuple(row["id"] for row in await self.database.rows("unended", list(session_ids)))
 
     async def close_session(self, closing: Closing) -> None:
         """Write the last entry and the final status, and give an open saga its end."""

@@ -7,12 +7,20 @@ from datetime import timedelta
 
 import asyncpg
 import pytest
-from temporalio.client import WorkflowExecutionStatus
+from temporalio.client import (
+    Schedule,
+    ScheduleActionExecutionStartWorkflow,
+    ScheduleActionStartWorkflow,
+    ScheduleHandle,
+    ScheduleUpdate,
+    WorkflowExecutionStatus,
+)
 from temporalio.service import RPCError
 
 from holdfast.saga_contracts import SWEEP_WORKFLOW, SweepInput, SweepResult, unwind_id
 from holdfast.states import SagaState
-from holdfast_activities.orphans import Fate, judge
+from holdfast_activities.fates import Fate
+from holdfast_activities.orphans import judge
 from holdfast_ledger.saga_records import UnfinishedSaga
 from holdfast_workers.plugin import HoldfastPlugin
 from holdfast_workers.sweeping import ensure_schedule, schedule_id
@@ -141,6 +149,95 @@ async def test_an_unwind_that_was_terminated_is_begun_again(open_house, config: 
         await ended(house, "ABORTED")
         assert sorted(runs()[-2:]) == ["release bed", "release seat"]
         assert session in saga["id"]
+
+
+async def shown(house: House) -> list[tuple[str, str, str | None]]:
+    """Status, reason and approval of each session, oldest first."""
+    rows = await house.rows(
+        """SELECT s.status, s.status_reason, a.state FROM holdfast.session s
+        LEFT JOIN holdfast.approval a USING (session_key) ORDER BY s.session_key"""
+    )
+    return [(row["status"], row["status_reason"], row["state"]) for row in rows]
+
+
+async def test_a_terminated_session_gets_its_end_and_what_it_asked_expires(open_house, config: str) -> None:
+    async with open_house(RESERVE_AND_PAY, config=config) as house:
+        session = await terminated(house)
+        assert await shown(house) == [("waiting", "a person must decide about 3.1 pay", "pending")]
+        assert (await house.holdfast.sweep()).ended == (session,)
+        assert await shown(house) == [("aborted", "its workflow was terminated", "expired")]
+        await ended(house, "ABORTED")
+        assert (await house.holdfast.sweep()).ended == ()
+        kinds = [entry["kind"] for entry in await house.entries(session)]
+        assert kinds.count("session_closed") == 1
+
+
+async def test_an_idle_session_that_was_terminated_gets_its_end(open_house, config: str) -> None:
+    async with open_house(FINISHED, config=config) as house:
+        session = await house.start("trip")
+        await house.until(session, "idle")
+        await house.handle(session).terminate("by a test")
+        assert (await house.holdfast.sweep()).ended == (session,)
+        assert await shown(house) == [("aborted", "its workflow was terminated", None)]
+
+
+async def test_sessions_that_live_or_ended_as_they_should_are_left_as_they_are(open_house, config: str) -> None:
+    async with open_house(FINISHED, config=config) as house:
+        session = await house.start("trip")
+        await house.until(session, "idle")
+        over = await house.start("trip", close_when_idle=True)
+        await house.holdfast.result(over)
+        owner = await asyncpg.connect(house.database.owner_dsn)
+        await owner.execute("UPDATE holdfast.session SET ended_at = NULL")  # as a restored backup has it
+        await owner.close()
+        assert (await house.holdfast.sweep()).ended == ()
+        assert [status for status, _, _ in await shown(house)] == ["idle", "completed"]
+
+
+async def test_a_session_that_temporal_does_not_know_is_not_said_to_be_dead(open_house, config: str) -> None:
+    async with open_house(FINISHED, config=config) as house:
+        session = await house.start("trip")
+        await house.until(session, "idle")
+        owner = await asyncpg.connect(house.database.owner_dsn)
+        await owner.execute("UPDATE holdfast.session SET id = 'one-whose-history-is-gone'")
+        await owner.close()
+        assert (await house.holdfast.sweep()).ended == ()
+        assert [status for status, _, _ in await shown(house)] == ["idle"]
+        assert session
+
+
+async def test_a_sweep_looks_at_some_sessions_and_the_next_one_goes_on_after_them(open_house, config: str) -> None:
+    async with open_house(FINISHED, config=config) as house:
+        sessions = [await house.start("trip") for _ in range(3)]
+        for session in sessions:
+            await house.until(session, "idle")
+        async with schedule(house, timedelta(hours=1)) as made:
+            await made.update(lambda known: few_at_once(known.description.schedule, 2))
+            await house.handle(sessions[2]).terminate("by a test")
+            assert [await swept(house, made, number) for number in (1, 2, 3)] == [(), (sessions[2],), ()]
+
+
+def few_at_once(schedule: Schedule, number: int) -> ScheduleUpdate:
+    action = schedule.action
+    assert isinstance(action, ScheduleActionStartWorkflow)
+    action.args = [SweepInput(sessions_at_once=number)]
+    return ScheduleUpdate(schedule)
+
+
+async def swept(house: House, made: ScheduleHandle, number: int) -> tuple[str, ...]:
+    """Have the schedule run for the so-manieth time, and return the sessions that it ended."""
+    await made.trigger()
+
+    async def begun() -> ScheduleActionExecutionStartWorkflow | None:
+        runs = (await made.describe()).info.recent_actions
+        last = runs[-1].action if len(runs) == number else None
+        return last if isinstance(last, ScheduleActionExecutionStartWorkflow) else None
+
+    sweep = await until(begun, f"run {number} of the schedule")
+    handle = house.temporal.get_workflow_handle(
+        sweep.workflow_id, run_id=sweep.first_execution_run_id, result_type=SweepResult
+    )
+    return (await handle.result()).ended
 
 
 @asynccontextmanager

@@ -21,6 +21,8 @@ from holdfast.contracts import (
 from holdfast.saga_contracts import (
     BeginUnwind,
     Compensate,
+    DeadSessions,
+    EndDeadSessions,
     EndSaga,
     EndUnwind,
     ExecuteStep,
@@ -65,6 +67,7 @@ class Desk:
             self.end_unwind,
             self.hold_saga,
             self.find_orphans,
+            self.end_dead_sessions,
         ]
         served: dict[Role, list[Callable[..., Any]]] = {
             "sessions": [*around, *model, *tools],
@@ -134,6 +137,10 @@ class Desk:
     @activity.defn
     async def find_orphans(self, request: FindOrphans) -> OrphanPage:
         return await self.work.orphans.find_orphans(request)
+
+    @activity.defn
+    async def end_dead_sessions(self, request: EndDeadSessions) -> DeadSessions:
+        return await self.work.endings.end_dead_sessions(request)
 
     @activity.defn
     async def hold_saga(self, request: HoldSaga) -> bool:

@@ -203,10 +203,10 @@ class SagaCommands(Reach):
         return moved
 
     async def sweep(self, *, force: bool = False) -> SweepResult:
-        """Look for sagas whose workflow died, now; joins a sweep that runs."""
+        """Look for sagas and sessions whose workflow died, now; joins a sweep by hand that runs."""
         handle: WorkflowHandle[Any, SweepResult] = await self.temporal.start_workflow(
             SWEEP_WORKFLOW,
-            SweepInput(force=force, older_than=timedelta(0)),
+            SweepInput(force=force, older_than=timedelta(0), every_session=True),
             id=f"sweep-{self._task_queue}-by-hand",
             task_queue=self._task_queue,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,

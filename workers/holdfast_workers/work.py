@@ -16,6 +16,7 @@ from temporalio.service import RPCError
 
 from holdfast.config import Config
 from holdfast_activities.compensate import Compensations
+from holdfast_activities.dead_sessions import Endings
 from holdfast_activities.execute_call import CallExecutions
 from holdfast_activities.faults import FaultPoints, no_faults
 from holdfast_activities.messages_api.client import open_client
@@ -63,6 +64,7 @@ class Work:
     settlements: Settlements
     unwindings: Unwindings
     orphans: Orphans
+    endings: Endings
 
 
 @asynccontextmanager
@@ -176,6 +178,7 @@ async def open_work(
                 ledger=ledger, lease=config.effects.lease, search_attributes=searchable, queues=queues
             ),
             orphans=Orphans(ledger.sagas, client, stranger),
+            endings=Endings(ledger, client, stranger),
         )
 
 

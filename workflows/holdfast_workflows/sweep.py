@@ -1,4 +1,4 @@
-"""`Sweep`: finds sagas whose forward side died without a word, and has them unwound.
+"""`Sweep`: finds what died without a word: sagas, which it has unwound, and sessions, which get their end.
 
 Must hold: nothing is undone on a guess. What Temporal does not know is held for a person, and too many orphans at
 once stop the sweep.
@@ -14,7 +14,15 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.workflow import ParentClosePolicy
 
 from holdfast import saga_contracts as contracts
-from holdfast.saga_contracts import FindOrphans, HoldSaga, Orphan, SweepInput, SweepResult, UnwindInput
+from holdfast.saga_contracts import (
+    EndDeadSessions,
+    FindOrphans,
+    HoldSaga,
+    Orphan,
+    SweepInput,
+    SweepResult,
+    UnwindInput,
+)
 
 _ONCE_A_MINUTE = timedelta(minutes=1)
 _RETRIES = RetryPolicy(maximum_interval=timedelta(seconds=15), maximum_attempts=5)  # the next sweep comes anyway
@@ -42,7 +50,10 @@ class Sweep:
             return SweepResult(scanned=scanned, alarm=alarm)
         started = [orphan.saga_id for orphan in lost if await self._take_over(orphan)]
         held = [orphan.saga_id for orphan in orphans if orphan.what == "hold" and await self._hold(orphan)]
-        return SweepResult(scanned=scanned, started=tuple(started), held=tuple(held))
+        ended, after = await self._end_dead_sessions(sweep)
+        return SweepResult(
+            scanned=scanned, started=tuple(started), held=tuple(held), ended=tuple(ended), next_session=after
+        )
 
     async def _orphans(self, sweep: SweepInput) -> tuple[int, list[Orphan], str]:
         queue = sweep.task_queue or workflow.info().task_queue
@@ -60,6 +71,27 @@ class Sweep:
             after = page.next
             if after is None or page.alarm:
                 return scanned, orphans, page.alarm
+
+    async def _end_dead_sessions(self, sweep: SweepInput) -> tuple[list[str], str | None]:
+        """A page of the sessions a sweep, so that any number of them costs the same; by hand all of them."""
+        last = None if sweep.every_session else workflow.get_last_completion_result(SweepResult)
+        ended, after = list[str](), last.next_session if last else None
+        while True:
+            page = await workflow.execute_activity(
+                contracts.end_dead_sessions,
+                EndDeadSessions(
+                    task_queue=sweep.task_queue or workflow.info().task_queue,
+                    after=after,
+                    limit=sweep.sessions_at_once,
+                ),
+                start_to_close_timeout=_ONCE_A_MINUTE,
+                retry_policy=_RETRIES,
+                summary=f"living sessions after {after or 'the oldest'}"[:200],
+            )
+            ended += page.ended
+            after = page.next
+            if after is None or not sweep.every_session:
+                return ended, after
 
     async def _take_over(self, orphan: Orphan) -> bool:
         """Start who goes on with it, beyond this sweep's own end. False: somebody has already."""

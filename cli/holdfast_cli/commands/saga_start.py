@@ -149,6 +149,7 @@ def abort(app: App, saga_id: str, reason: str, as_user: str | None) -> int:
         "scanned": "unfinished sagas of this task queue, and of no workflow that Temporal knows",
         "started": "those whose workflow died: unwound, or gone on with past their pivot",
         "held": "those left to a person: Temporal does not know their workflow, or it ended and left them",
+        "ended": "sessions whose workflow died, and that have an end in the ledger now",
         "alarm": "why nothing was started; empty where the sweep was not stopped",
     },
 )
@@ -157,7 +158,8 @@ def abort(app: App, saga_id: str, reason: str, as_user: str | None) -> int:
 def sweep(app: App, force: bool) -> int:
     """Look now for sagas whose workflow was terminated, timed out or failed, and have them unwound.
 
-    Workers do the same every minute. More orphans than max(5, 1 %) stop a sweep: that many at once is a wrong
+    Sessions whose workflow died so get their end in the ledger, and what they asked expires. Workers do the same
+    every minute. More orphans than max(5, 1 %) stop a sweep: that many at once is a wrong
     namespace, or a Temporal that lost its data, before it is a loss.
     """
 
@@ -167,6 +169,8 @@ def sweep(app: App, force: bool) -> int:
 
     found = app.run(look())
     text = found.alarm or f"{found.scanned} unfinished, {len(found.started)} taken up again, {len(found.held)} held"
-    names = ("scanned", "started", "held", "alarm")
+    if found.ended:
+        text += f"; {len(found.ended)} dead sessions ended"
+    names = ("scanned", "started", "held", "ended", "alarm")
     app.out.one({name: getattr(found, name) for name in names}, text, quiet="\n".join(found.started))
     return Exit.FAILED if found.alarm else Exit.DONE

@@ -26,3 +26,13 @@ SELECT holdfast.append_facts($1, $2, $3, $4)
 
 -- name: close_session
 SELECT holdfast.close_session($1, $2, $3, $4, $5)
+
+-- name: living_sessions
+-- Those that have not ended, oldest first, after a cursor; one that was not opened yet is of any queue.
+SELECT s.id, s.session_key FROM holdfast.session s
+WHERE s.ended_at IS NULL AND s.kind = 'session' AND coalesce(s.task_queue, $1) = $1
+  AND ($2::uuid IS NULL OR s.session_key > $2)
+ORDER BY s.session_key LIMIT $3
+
+-- name: unended
+SELECT s.id FROM holdfast.session s WHERE s.id = ANY ($1::text[]) AND s.ended_at IS NULL ORDER BY s.session_key

@@ -71,6 +71,7 @@ CREATE TABLE holdfast.session (
     assumed_usd numeric DEFAULT 0
 ) WITH (fillfactor = 75);           -- totals are updated in place
 CREATE INDEX session_by_status ON holdfast.session (status, session_key);
+CREATE INDEX session_living ON holdfast.session (session_key) WHERE ended_at IS NULL AND kind = 'session';
 CREATE INDEX session_by_agent ON holdfast.session (agent, session_key);
 CREATE INDEX session_by_tenant ON holdfast.session (tenant, session_key) WHERE tenant IS NOT NULL;
 CREATE INDEX session_by_label ON holdfast.session USING gin (labels jsonb_path_ops);
