@@ -16,6 +16,7 @@ from temporalio.worker import Replayer
 from holdfast_workers.plugin import HoldfastPlugin
 from holdfast_workers.worker import WorkerSettings
 from holdfast_workflows import attributes
+from tests.conftest import House
 from tests.waiting import until
 
 HISTORIES = Path(__file__).with_name("histories")
@@ -79,6 +80,38 @@ async def test_a_session_opens_inside_the_task_that_schedules_its_first_turn(ope
         first = next(event for event in events if event.HasField("activity_task_scheduled_event_attributes"))
         task = opened.marker_recorded_event_attributes.workflow_task_completed_event_id
         assert first.activity_task_scheduled_event_attributes.workflow_task_completed_event_id == task
+
+
+async def upserts(house: House, session: str) -> list[set[str]]:
+    """The search attributes that each upsert of the history sets."""
+    return [
+        set(event.upsert_workflow_search_attributes_event_attributes.search_attributes.indexed_fields)
+        for event in await house.history(session)
+        if event.event_type == EventType.EVENT_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES
+    ]
+
+
+CHANGING = {attributes.STATUS.name, attributes.PENDING_APPROVALS.name}
+
+
+async def test_a_session_shows_its_status_and_agent_and_writes_only_what_changed(open_house, config: str) -> None:
+    async with open_house(READS, config=config) as house:
+        session = await house.start("reads", close_when_idle=True)
+        await asyncio.wait_for(house.holdfast.result(session), 20)
+        shown = (await house.handle(session).describe()).typed_search_attributes
+        assert (shown.get(attributes.STATUS), shown.get(attributes.AGENT)) == ("completed", "default")
+        assert await upserts(house, session) == [CHANGING]
+
+
+async def test_one_that_was_started_without_search_attributes_shows_them_once_it_is_open(open_house) -> None:
+    async with open_house() as house:
+        start = {"agent": "default", "message": "hello", "close_when_idle": True}
+        queue = house.settings.task_queue
+        handle = await house.temporal.start_workflow("AgentSession", start, id=f"bare-{queue}", task_queue=queue)
+        await asyncio.wait_for(handle.result(), 20)
+        shown = (await handle.describe()).typed_search_attributes
+        assert (shown.get(attributes.STATUS), shown.get(attributes.AGENT)) == ("completed", "default")
+        assert await upserts(house, handle.id) == [CHANGING | {attributes.AGENT.name}, CHANGING]
 
 
 async def rested(house, session: str, *, turns: int) -> None:

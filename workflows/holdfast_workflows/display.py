@@ -1,7 +1,7 @@
 """What a session shows of itself: status in search attributes, ledger and markdown details.
 
 Search attributes change only when a request starts, waits or ends, in one upsert, and only on a server that has
-them: there an unknown one would fail every workflow task.
+them: there an unknown one would fail every workflow task. What a run was started with is not written again.
 """
 
 from __future__ import annotations
@@ -26,10 +26,20 @@ def _lasts(status: SessionStatus, reason: str) -> bool:
     )
 
 
+def _shown_at_start(state: SessionState) -> tuple[str, int] | None:
+    """Status and approvals as whoever started this run, or the run before it, set them; None if one is missing."""
+    said = workflow.info().typed_search_attributes
+    tenant = state.principal.tenant
+    if said.get(attributes.AGENT) != state.agent or (tenant and said.get(attributes.TENANT) != tenant):
+        return None
+    status, approvals = said.get(attributes.STATUS), said.get(attributes.PENDING_APPROVALS)
+    return None if status is None or approvals is None else (status, approvals)
+
+
 class Display:
     def __init__(self, state: SessionState) -> None:
         self._state = state
-        self._shown: tuple[SessionStatus, int] | None = None
+        self._shown = _shown_at_start(state)
 
     def show(self, status: SessionStatus, reason: str = "") -> None:
         state = self._state
@@ -46,7 +56,7 @@ class Display:
 
     def _upsert(self) -> None:
         state = self._state
-        shown = (state.status, sum(1 for call in state.asks if call.ask and not call.ask.question))
+        shown = (str(state.status), sum(1 for call in state.asks if call.ask and not call.ask.question))
         if state.plan is None or not state.plan.search_attributes or shown == self._shown:
             return
         updates: list[SearchAttributeUpdate[Any]] = [
