@@ -151,6 +151,20 @@ async def test_a_session_that_ended_ends_again_from_its_rows(open_house, config:
         assert (result.status, house.model.count, runs()) == ("completed", 2, ["reserve seat"])
 
 
+async def test_a_dead_session_that_was_swept_lives_again_when_it_is_reset(open_house, config: str) -> None:
+    async with open_house(RESERVE, config=config) as house:
+        session = await house.start("reserve")
+        await house.until(session, "idle")
+        await house.handle(session).terminate("by a test")
+        assert (await house.holdfast.sweep()).ended == (session,)
+        await reset(house, session, (await tasks(house, session))[-1])
+        await house.holdfast.send(session, "hello", by="ann")
+        await house.until(session, "idle")
+        (row,) = await house.rows("SELECT ended_at, turns FROM holdfast.session")
+        assert (row["ended_at"], row["turns"]) == (None, 3)
+        assert (await house.holdfast.sweep()).ended == ()
+
+
 async def test_a_doubt_stays_a_doubt_and_what_a_person_said_stays_said(open_house, config: str, runs: Runs) -> None:
     async with open_house(LOSE, config=config) as house:
         session = await house.start("lose")

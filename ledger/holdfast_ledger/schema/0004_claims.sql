@@ -313,9 +313,9 @@ BEGIN
     END IF;
     v := holdfast.decide_claim(s.session_key, c, g.state, g.epoch, p_intent, p_unknown, p_exhausted);
     IF c.kind = 'model' AND v.verdict = 'granted' AND (s.status <> 'running' OR cardinality(p_bodies) > 0) THEN
-        -- It stood otherwise, or was told so just now.
-        UPDATE holdfast.session SET status = 'running', status_reason = NULL
-        WHERE session_key = s.session_key AND status <> 'running' AND ended_at IS NULL;
+        -- It stood otherwise, or was told so just now; one that ended was reset, and lives again.
+        UPDATE holdfast.session SET status = 'running', status_reason = NULL, ended_at = NULL
+        WHERE session_key = s.session_key AND status <> 'running';
     END IF;
 
     IF opened THEN
