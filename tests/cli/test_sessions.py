@@ -247,6 +247,16 @@ async def test_a_closed_session_takes_nothing_more(cli):
         assert "has ended" in refused.err
 
 
+async def test_a_terminated_session_is_listed_as_ended_after_a_sweep(cli):
+    session_id = await cli.waiting_session()
+    await cli.house.handle(session_id).terminate("by a test")
+    assert (await cli("session", "show", session_id, "-q")).out == "waiting\n"
+    assert (await cli("saga", "sweep")).out.rstrip().endswith("; 1 dead session ended")
+    assert (await cli("session", "show", session_id, "-q")).out == "aborted\n"
+    assert (await cli("approval", "list", "--json")).json == []
+    assert (await cli("saga", "sweep", "--json")).json["ended"] == []
+
+
 async def test_ids_may_be_shortened_while_they_are_unique(cli):
     for name in ("short-1", "short-2", "brief"):
         await cli("start", "hello", "--id", name)

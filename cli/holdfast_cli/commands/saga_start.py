@@ -159,8 +159,8 @@ def sweep(app: App, force: bool) -> int:
     """Look now for sagas whose workflow was terminated, timed out or failed, and have them unwound.
 
     Sessions whose workflow died so get their end in the ledger, and what they asked expires. Workers do the same
-    every minute. More orphans than max(5, 1 %) stop a sweep: that many at once is a wrong
-    namespace, or a Temporal that lost its data, before it is a loss.
+    every minute. More orphans than max(5, 1 %) stop a sweep: that many at once is a wrong namespace, or a Temporal
+    that lost its data, before it is a loss.
     """
 
     async def look() -> SweepResult:
@@ -170,7 +170,7 @@ def sweep(app: App, force: bool) -> int:
     found = app.run(look())
     text = found.alarm or f"{found.scanned} unfinished, {len(found.started)} taken up again, {len(found.held)} held"
     if found.ended:
-        text += f"; {len(found.ended)} dead sessions ended"
+        text += f"; {len(found.ended)} dead session{'s' * (len(found.ended) != 1)} ended"
     names = ("scanned", "started", "held", "ended", "alarm")
     app.out.one({name: getattr(found, name) for name in names}, text, quiet="\n".join(found.started))
     return Exit.FAILED if found.alarm else Exit.DONE
