@@ -49,8 +49,12 @@ async def test_nothing_starts_while_postgres_is_away_and_sessions_go_on_by_thems
             await until(refused(bench, session), f"{session} to be refused", within=OUTAGE_S)
         assert (house.model.count, bench.runs) == (asked_of_the_model, [])
 
-    for session in ("by-hand", idle, approved):
-        await house.until(session, "idle")
+    async def answered() -> bool:
+        """Not by its status alone: one of them was idle before, and the ledger says so until its turn begins."""
+        rows = await house.rows("SELECT id, turns FROM holdfast.session WHERE status = 'idle'")
+        return {row["id"]: row["turns"] for row in rows} == {"by-hand": 1, idle: 3, approved: 2}
+
+    await until(answered, "all three to be answered", within=OUTAGE_S)
     assert sorted(bench.runs) == ["look parcel", "pay parcel"]
     assert house.model.count == asked_of_the_model + 1 + 2 + 1  # `hello`; `look` and its result; `pay`'s result
     effects = await house.rows("SELECT state, attempts_used FROM holdfast.effect")
